@@ -1,1 +1,1 @@
-"""Throughput of the whole system beside the model's own limit; ``python -m benchmarks``."""
+"""Compares the throughput of the whole system with the limit of the model alone: ``python -m benchmarks``."""

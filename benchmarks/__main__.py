@@ -1,7 +1,7 @@
-"""``make bench``: the limits, nameshot, and what one would run instead, side by side in one run.
+"""``make bench``: measures the limits, nameshot, and its alternatives (the peers) side by side in one run.
 
-Prints tables. A whole run (all peers, the default labels, not ``--quick``) writes ``benchmarks/results/table.json``,
-``docs/throughput.svg`` and ``docs/latency.svg``; any other writes ``benchmarks/.scratch/table.json`` only.
+It prints tables. A whole run (all peers, the default labels, not ``--quick``) writes ``benchmarks/results/table.json``,
+``docs/throughput.svg`` and ``docs/latency.svg``; any other run writes only ``benchmarks/.scratch/table.json``.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ SAME, DIFFERENT, PEERS_LABELS = (4, 100, 1000), (4, 100, 1000), (4, 100)
 
 
 def main() -> None:
-    """Measure, print, write."""
-    bound_malloc()  # the limits are to have what the worker gives its model
+    """Measure everything; print and write the results."""
+    bound_malloc()  # the limits run with the same malloc settings as a worker
     arguments = parsed()
     peers = [] if arguments.without_peers else [one for one in PEERS if one.name in (arguments.only or names())]
     peers_labels = [count for count in PEERS_LABELS if count in arguments.labels] or arguments.labels[:1]
-    # Where rounds are short and few, only that everything runs can be seen.
+    # A quick run only shows that everything runs.
     rounds, window_s, offered_s = (1, 2.0, 4.0) if arguments.quick else (arguments.rounds, 10.0, 10.0)
     plan = Plan(arguments.labels, arguments.different, peers_labels, rounds, window_s, offered_s)
     console = Console(width=180)
@@ -65,7 +65,7 @@ def main() -> None:
     with picture_server(PICTURES) as port:
         place = Place(model.resolve(), port, scratch.FOLDER / "venvs")
         bare = BareModel(model, [picture(number) for number in range(PICTURES)])
-        # This process is nameshot's client as well, and a client's answers seldom lie beside a model.
+        # This process is also nameshot's client, and a client's garbage collection rarely has a model to scan.
         freeze_garbage()
         comparison = Comparison(plan, bare, place, expected, announce)
 
@@ -113,27 +113,29 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    """The command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--family", default=scratch.VIT_B32, help="a random checkpoint's geometry (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are reported (%(default)s)")
     parser.add_argument(
         "--labels", type=counts, default=SAME, help="label counts of jobs with the same labels (4,100,1000)"
     )
-    parser.add_argument("--different", type=counts, default=DIFFERENT, help="and with labels of their own; '' for none")
-    parser.add_argument("--without-peers", action="store_true", help="the limits and nameshot only")
-    parser.add_argument("--only", action="append", choices=names(), help="of the peers; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs")
+    parser.add_argument(
+        "--different", type=counts, default=DIFFERENT, help="label counts of jobs with labels of their own; '' for none"
+    )
+    parser.add_argument("--without-peers", action="store_true", help="measure only the limits and nameshot")
+    parser.add_argument("--only", action="append", choices=names(), help="measure only this peer; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="run one short round, to see that everything runs")
     return parser.parse_args()
 
 
 def counts(text: str) -> tuple[int, ...]:
-    """Numbers with commas between them."""
+    """Parse numbers that are separated by commas."""
     return tuple(int(number) for number in text.split(",") if number)
 
 
 def names() -> list[str]:
-    """Of the peers."""
+    """Return the names of the peers."""
     return [peer.name for peer in PEERS]
 
 

@@ -1,7 +1,8 @@
-"""Batches that keep a latency target, beside fixed sizes, on a mixed load: ``python -m benchmarks.adaptive``.
+"""Compares a latency target with fixed batch sizes under a mixed load: ``python -m benchmarks.adaptive``.
 
-The real batcher drives a device that sleeps. Every setting meets the same phases, with the same arrivals, one after
-another. Writes ``results/adaptive.json``; ``python -m tests.docs.tables`` makes the table in ``benchmarks/README.md``.
+The real batcher drives a device that sleeps. Every setting runs through the same phases with the same arrivals. The
+benchmark writes ``results/adaptive.json``, from which ``python -m tests.docs.tables`` makes the table in
+``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -30,24 +31,24 @@ from worker.engine.batcher import Batcher
 from worker.engine.local import PROMISED
 
 RESULTS = Path(__file__).parent / "results" / "adaptive.json"
-#: A GPU of some 400 images/s whose batches cost something of their own.
+#: This device resembles a GPU that processes some 400 images/s and has a fixed cost per batch.
 DEVICE: Final = Device(forward_ms=10, image_ms=2, max_batch=32)
-#: Standard deviation of its batches' time, as a share.
+#: The standard deviation of a batch's time, as a share of it.
 SPREAD: Final = 0.05
 TARGET_MS: Final = 120
-#: Three batches of the largest size are in flight, as `worker.engine.capacity` has it.
+#: Three batches of the largest size are in flight, as in `worker.engine.capacity`.
 BACKLOG: Final = 3 * DEVICE.max_batch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Phase:
-    """A kind of load, for a while.
+    """A kind of load for a number of seconds.
 
     Attributes:
-        queue: of the images that come one by one, at random.
-        per_s: how many of those.
-        backlog: bulk images that wait at any moment.
-        slowness: how many times as long as usual the device takes.
+        queue: the queue of the images that arrive one by one, at random.
+        per_s: how many of these images arrive per second.
+        backlog: the number of bulk images that wait at any moment.
+        slowness: the factor by which the device is slower than usual.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Phase:
     slowness: float = 1
 
     def arrivals_s(self) -> Iterator[float]:
-        """Seconds from the phase's beginning; the same in every run."""
+        """Yield the arrival times in seconds from the phase's beginning; they are the same in every run."""
         chance, at_s = random.Random(self.name), 0.0
         while (at_s := at_s + chance.expovariate(self.per_s)) < self.seconds:
             yield at_s
@@ -68,14 +69,14 @@ PHASES: Final = (
     Phase("quiet", 4, "default", per_s=20),
     Phase("backlog", 5, "high", per_s=30, backlog=BACKLOG),
     Phase("rush", 5, "default", per_s=350),
-    Phase("crush", 5, "default", per_s=390),  # 93 % of what the largest batches come to
+    Phase("crush", 5, "default", per_s=390),  # 93 % of the rate with the largest batches
     Phase("slow device", 5, "high", per_s=30, backlog=BACKLOG, slowness=2),
 )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """How a worker batches; without a target the size is fixed."""
+    """How a worker forms batches; without a target, the batch size is fixed."""
 
     max_batch: int
     max_wait_ms: float
@@ -83,7 +84,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """For the table."""
+        """The setting's name in the table."""
         size = f"target {self.target_ms:g} ms" if self.target_ms else f"fixed {self.max_batch}"
         return f"{size}, wait {self.max_wait_ms:g} ms" if self.max_wait_ms else size
 
@@ -95,7 +96,7 @@ SETTINGS: Final = (
 
 
 class Bench:
-    """One setting's batcher, on the sleeping device."""
+    """The batcher of one setting, with the sleeping device."""
 
     def __init__(self, setting: Setting) -> None:
         self.size = BatchSize(setting.target_ms / 1000 if setting.target_ms else None, PROMISED)
@@ -113,7 +114,7 @@ class Bench:
         return images
 
     def meet(self, phase: Phase) -> dict[str, Any]:
-        """Let a phase happen; what was answered in it, and how fast. What is left waiting at its end is cancelled."""
+        """Run a phase, cancel the images that still wait at its end, and return the rates and latencies."""
         self.slowness = phase.slowness
         ended = threading.Event()
         started, answered, sizes = time.perf_counter(), list[Queue](), list[int]()
@@ -141,14 +142,14 @@ class Bench:
             future = self.queue.submit(None, rank=phase.queue)
             futures.append((due, future))
             future.add_done_callback(partial(arrived, due))
-        # Who came last has time to be answered; who then waits still is late.
+        # The last images get the target time to be answered; those that still wait afterwards are late.
         time.sleep(max(0.0, started + phase.seconds + TARGET_MS / 1000 - time.perf_counter()))
         ended.set()
         end = time.perf_counter()
         for _, future in futures:
             future.cancel()
         self._drain()
-        # For those without an answer what they have waited by now: not less than that.
+        # An image without an answer counts with the time that it has waited so far, which its latency would exceed.
         all_ms = [latencies_ms.get(future, (end - due) * 1000) for due, future in futures]
         cuts = statistics.quantiles(all_ms, n=100)
         return {
@@ -163,13 +164,13 @@ class Bench:
         }
 
     def _drain(self) -> None:
-        """Wait until nothing rides or waits."""
+        """Wait until no image waits and no batch runs."""
         while len(self.queue) or self.batcher.busy_s:
             time.sleep(0.005)
 
 
 def measure(setting: Setting, phases: Sequence[Phase]) -> dict[str, Any]:
-    """One setting through all phases."""
+    """Run one setting through all phases and return its results."""
     bench = Bench(setting)
     try:
         met = [bench.meet(phase) for phase in phases]
@@ -179,10 +180,10 @@ def measure(setting: Setting, phases: Sequence[Phase]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure every setting; write the report."""
+    """Measure every setting and write the report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adaptive", description=__doc__)
-    parser.add_argument("--seconds", type=float, help="of each phase, instead of 4 or 5")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the report goes")
+    parser.add_argument("--seconds", type=float, help="duration of each phase, instead of 4 or 5")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="file for the report")
     chosen = parser.parse_args()
     phases = [dataclasses.replace(phase, seconds=chosen.seconds or phase.seconds) for phase in PHASES]
     report: dict[str, Any] = {

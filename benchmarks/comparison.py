@@ -1,4 +1,4 @@
-"""Limits, nameshot and peers in turns, round by round, so that whatever else a machine does strikes them alike."""
+"""Measures limits, nameshot and peers in turns, round by round, so that other work on the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -19,44 +19,45 @@ from benchmarks.session import CLIENTS, Place, Session, session, why
 from benchmarks.system import TIMEOUT_S, Url, bulk_images, single_jobs
 from producer import Client
 
-#: Of what the bare loop does; asked for at Poisson's times, whatever is answered.
+#: The offered loads, as shares of the bare loop's rate; jobs arrive as a Poisson process, independent of the answers.
 OFFERED = (0.25, 0.5, 0.8)
-#: Offered more than this share of what it can do, a contender is not timed: its backlog would only grow.
+#: Above this share of a contender's rate, its latency is not measured, because its backlog would only grow.
 BEARABLE = 0.9
-#: Two batches on each of two cores; with fewer a round would measure how a run begins and ends.
+#: Jobs are submitted in multiples of two batches on each of two cores; a round with fewer would mainly measure how a
+#: run begins and ends.
 JOBS_UNIT = 32
-#: One for each client, so that all ask at once.
+#: Each client has at least one job, so that all of them work at once.
 PEER_JOBS_UNIT = CLIENTS
-#: Two batches: whether answers are right does not take more.
+#: Two batches are enough to check whether answers are right.
 VERIFIED_JOBS = 16
-#: Jobs whose labels are all their own (a hundred labels are most of a second's work); in bulk two messages, for the
-#: images of one wait for its labels.
+#: The fewest jobs with labels of their own (a hundred labels take most of a second). In bulk there are at least two
+#: messages, because the images of one message wait for its labels.
 LEAST_DIFFERENT = 4
-#: So many labels of a job's own take seconds: they are measured in the first round only.
+#: A job with at least this many labels of its own takes seconds, so such jobs are measured in the first round only.
 EXPENSIVE_LABELS = 500
 LONE_JOBS = 10
-#: Before each measurement, so that nothing of the one before it (PyTorch's threads, which spin, a queue that is tidied
-#: up) runs beside it.
+#: The pause before each measurement, so that no work left by the previous one (PyTorch's spinning threads, a queue that
+#: is cleaned up) runs beside it.
 PAUSE_S = 0.1
 SEED = 20
 
-#: Asks a client for so many jobs.
+#: A function that submits this many jobs by a client and returns how the run went.
 Ask = Callable[[Client, Url, int, Labels], Run]
 
 
 class Comparison:
-    """Measures; what it finds gathers in its attributes, as data.
+    """Measures everything, and gathers the results as data in its attributes.
 
     Args:
-        expected: the pipeline's answers, by label count; all that answer are compared with them.
-        announce: is told what is measured now.
+        expected: the pipeline's answers by label count; the answers of all contenders are compared with them.
+        announce: called with a description of what is measured next.
 
     Attributes:
-        samples: a contender's (or limit's) figures in one round.
-        latencies_ms: by name and offered share of the loop's rate.
-        lone_ms: of jobs that are alone; `lone_stages_ms` where each of them was, as its result says; `direct_ms` of the
-            same image without a queue, by share of the cores.
-        contenders: by name what concerns the whole of one: start, memory, or its error.
+        samples: each has the figures of one contender or limit in one round.
+        latencies_ms: the latencies by name and by offered share of the loop's rate.
+        lone_ms: the latencies of jobs that are alone. `lone_stages_ms` has the stages in their results; `direct_ms` has
+            the times of direct calls of the model with the same images, by share of the cores.
+        contenders: what concerns a whole contender, by name: its start, its memory, or its error.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Comparison:
         try_s = plan.window_s / 4
         alone = [
             way for way in bare.ways if way.ahead == (way.parallel == 1)
-        ]  # nothing is decoded: ahead means nothing
+        ]  # the forward pass decodes nothing, so one way per number of parallel batches is enough
         self.forward_way, _ = _best({way: bare.forward(way, try_s).per_s for way in alone})
         self.loop_way, self.loop_per_s = _best({way: bare.loop(way, try_s, self._usual).per_s for way in bare.ways})
         for count, answers in expected.items():
@@ -87,15 +88,15 @@ class Comparison:
 
     @property
     def _usual(self) -> Labels:
-        """The labels of all that is measured with one label set only."""
+        """The labels of all measurements that use only one set of labels."""
         return Labels(self._plan.same[0])
 
     def measure(self, peers: Sequence[Contender], save: Callable[[], object]) -> None:
-        """Everything; a peer that fails says why, and the next one begins. ``save`` is called after each part."""
+        """Measure everything; record why a peer fails, and go on with the next. ``save`` is called after each part."""
         first, *_ = self._plan.peers_labels
         with session(NAMESHOT, self._place, Labels(first).next_set(), self._announce) as ours:
             self._begin(NAMESHOT.name, ours)
-            for count in self._plan.same:  # its rows begin where the worker knows their labels
+            for count in self._plan.same:  # the worker caches these labels before their rows begin
                 _client_of(ours).classify(self._place.url(0), Labels(count).next_set(), timeout=TIMEOUT_S)
             for number in range(self._plan.rounds):
                 self._announce(f"round {number + 1} of {self._plan.rounds}")
@@ -108,7 +109,7 @@ class Comparison:
                         self._begin(peer.name, theirs)
                         self._beside(peer.name, theirs, ours)
                         self.contenders[peer.name]["memory_mb"] = theirs.memory_mb()
-                except Exception as error:  # somebody else's program: whatever happens is its row
+                except Exception as error:  # a peer may fail in any way, which is then its row
                     self.contenders[peer.name]["error"] = why(error)
                 save()
             self.contenders[NAMESHOT.name]["memory_mb"] = ours.memory_mb()
@@ -119,15 +120,15 @@ class Comparison:
             contender.verify(Labels(count).next_set(), answers, VERIFIED_JOBS)
 
     def _round(self, ours: Session, at: Round) -> None:
-        """Nameshot between the limits."""
+        """Measure nameshot, with the limits before and after each load."""
         plan = self._plan
         for count in rotated(plan.same, at.number):
-            # Twice as long: in bulk, a queue that fills and empties is part of it, and not of the limits.
+            # These take twice as long, because in bulk a queue fills and empties, which the limits do not have.
             self._within_limits(Labels(count), {"single": single_jobs, "bulk": bulk_images}, ours, at, 2)
         for count in plan.different:
             if at.number and count >= EXPENSIVE_LABELS:
                 continue
-            # A bulk message's images share its labels, which is less work: it has a limit of its own.
+            # The images of a bulk message share its labels, which is less work, so bulk has a limit of its own.
             self._within_limits(Labels(count, 1), {"single": single_jobs}, ours, at, 0.5)
             self._within_limits(Labels(count, images_per_message(count)), {"bulk": bulk_images}, ours, at, 0.5)
         self._lone(ours)
@@ -135,7 +136,7 @@ class Comparison:
             self._offer(NAMESHOT.name, ours, share, at.number)
 
     def _beside(self, name: str, theirs: Session, ours: Session) -> None:
-        """A peer beside nameshot and the limits, each asked by clients who wait for their answer."""
+        """Measure a peer beside nameshot and the limits; all clients wait for each answer before the next job."""
         theirs_per_s: list[float] = []
         for number in range(self._plan.rounds):
             at = Round(number, beside=name)
@@ -161,7 +162,7 @@ class Comparison:
                 self._offer(name, theirs, share, 0)
 
     def _rate_so_far(self, name: str, labels: int) -> float:
-        """A peer's last jobs a second with so many labels; 0: not known, and it gets the least."""
+        """Return a peer's last rate with this many labels; 0 if it is unknown, and the peer gets the fewest jobs."""
         rates = [one["jobs_per_s"] for one in self.samples if (one["name"], one["labels"]) == (name, labels)]
         return float(rates[-1]) if rates else 0.0
 
@@ -182,9 +183,9 @@ class Comparison:
     def _within_limits(
         self, labels: Labels, loads: Mapping[str, Ask], ours: Session, at: Round, windows: float
     ) -> None:
-        """Loads one after another, with the loop before, between and after them, since a machine's speed drifts.
+        """Measure loads, with the loop before, between and after them, because a machine's speed drifts.
 
-        A load is held to the mean of the loops beside it.
+        Each load is compared with the mean of the loops before and after it.
         """
         client = _client_of(ours)
         forward, loop = self._forward(at), self._loop(labels, at)
@@ -197,7 +198,7 @@ class Comparison:
             self._keep(Row(NAMESHOT.name, load, labels), at, done, forward.per_s, beside_per_s)
 
     def _timed(self, contender: Session, jobs: int, work: Callable[[], float]) -> Done:
-        """What work comes to that returns its jobs a second."""
+        """Call ``work``, which returns its jobs per second, and return the rate with the CPU time."""
         time.sleep(PAUSE_S)
         before_s = contender.cpu_s()
         per_s = work()
@@ -236,24 +237,24 @@ class Comparison:
 
 def _client_of(ours: Session) -> Client:
     if ours.running.client is None:
-        raise ValueError("nameshot is asked by its own client")
+        raise ValueError("this session has no client of nameshot")
     return ours.running.client
 
 
 def _asked(ask: Ask, client: Client, url: Url, jobs: int, labels: Labels) -> float:
-    """Jobs a second; no slope in bulk, where answers come a message at a time, nor where jobs are few."""
+    """Return jobs per second: the slope for single jobs, but the whole run's rate in bulk or where jobs are few."""
     run = ask(client, url, jobs, labels)
     return run.steady_per_s if ask is single_jobs and labels.shared_by is None else run.per_s
 
 
 def rotated(counts: Sequence[int], by: int) -> list[int]:
-    """In another order each round, so that none is always the first after whatever goes before them."""
+    """Return the counts in another order each round, so that none always follows the same measurement."""
     first = by % len(counts)
     return [*counts[first:], *counts[:first]]
 
 
 def jobs_for(seconds: float, per_s: float, unit: int) -> int:
-    """Jobs that take about so long at that rate: a multiple of the unit, and one at least."""
+    """Return the number of jobs that take about this long at this rate: a positive multiple of the unit."""
     return unit * max(1, round(seconds * per_s / unit))
 
 

@@ -1,7 +1,7 @@
-"""What decoding in confined processes costs: ``python -m benchmarks.decoder_isolation``.
+"""Measures what decoding in confined processes costs: ``python -m benchmarks.decoder_isolation``.
 
-All that a worker does with an image but its download, in threads and in processes, in alternating rounds; each round in
-a process of its own. Writes ``results/decoder_isolation.json``.
+It measures all that a worker does with an image except the download, with decoding in threads and in processes, in
+alternating rounds. Each round runs in its own process. The benchmark writes ``results/decoder_isolation.json``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from worker.settings import WorkerSettings
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "decoder_isolation.json"
-#: Name, model, size in pixels, images a round.
+#: Each case has a name, a model, a size in pixels, and the number of images per round.
 CASES: Final = (
     ("bundled, 640x480", BUNDLED, (640, 480), 600),
     ("bundled, 4000x3000", BUNDLED, (4000, 3000), 24),
@@ -47,21 +47,21 @@ TIMEOUT_S: Final = 1_000.0
 
 
 class Pictures:
-    """A fetcher whose URLs are numbers."""
+    """A fetcher of generated pictures, whose URLs are numbers."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._pictures = [picture(number, size) for number in range(DISTINCT)]
 
     def fetch(self, url: str, **_: object) -> File:
-        """A JPEG."""
+        """Return the JPEG with this number."""
         return File(self._pictures[int(url) % DISTINCT])
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 def one_round(mode: str, model: str, size: tuple[int, int], images: int) -> dict[str, float]:
-    """Images a second, and CPU milliseconds an image of this process and its decoders together."""
+    """Return images per second, and the CPU milliseconds per image of this process and its decoders together."""
     nowhere = "redis://localhost/0"
     settings = WorkerSettings.model_validate(
         {
@@ -82,15 +82,15 @@ def one_round(mode: str, model: str, size: tuple[int, int], images: int) -> dict
             raise RuntimeError("an image failed")
 
     classified(2 * DISTINCT)
-    cpu_s, started = everybodys_cpu_s(), time.perf_counter()
+    cpu_s, started = total_cpu_s(), time.perf_counter()
     classified(images)
-    elapsed_s, cpu_s = time.perf_counter() - started, everybodys_cpu_s() - cpu_s
+    elapsed_s, cpu_s = time.perf_counter() - started, total_cpu_s() - cpu_s
     classifier.close()
     return {"images_per_s": round(images / elapsed_s, 2), "cpu_ms_per_image": round(cpu_s / images * 1000, 3)}
 
 
-def everybodys_cpu_s() -> float:
-    """CPU seconds of this process and its children so far (``/proc/PID/schedstat``: nanoseconds on a CPU)."""
+def total_cpu_s() -> float:
+    """Return the CPU seconds so far of this process and its children (``/proc/PID/schedstat`` has nanoseconds)."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     pids = [pid for file in children for pid in file.read_text().split()]
@@ -99,7 +99,7 @@ def everybodys_cpu_s() -> float:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure all cases; print and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoder_isolation", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are reported (%(default)s)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -110,7 +110,7 @@ def main() -> None:
     scratch.checkpoint()
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "load_average_before": os.getloadavg()}
     cases: dict[str, Any] = {}
-    table = Table("", "CPU ms an image: thread", "process", "images/s: thread", "process")
+    table = Table("", "CPU ms per image: thread", "process", "images/s: thread", "process")
     for name, *case in CASES:
         rounds: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
         for _ in range(arguments.rounds):

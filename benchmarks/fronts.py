@@ -1,4 +1,4 @@
-"""Images a second through an engine: of this process, or of its own process with several fronts.
+"""Measures the images per second of an engine in this process, or of an engine process with several fronts.
 
 ``python -m benchmarks.fronts SOCKET THREADS SECONDS`` is one such front.
 """
@@ -28,16 +28,17 @@ from worker.engine_process.remote import RemoteEngine
 from worker.model.interface import Prepared
 from worker.model.pixels import prepared as prepared_pixels
 
-#: A GPU reaches its clock, and its libraries have chosen their kernels, within this share of a measurement before it.
+#: Each measurement begins after this share of its time, in which a GPU reaches its clock rate and its libraries choose
+#: kernels.
 WARM_UP_SHARE: Final = 0.25
-#: Prepared, 39 MB: as different as a worker's, which come from other processes' memory and not from a cache.
+#: The number of different prepared images, 39 MB: like a worker's images, they come from memory, not from a cache.
 PICTURES: Final = 256
-#: Loading 1.7 GB from a slow disk.
+#: A slow disk needs up to this long to load 1.7 GB.
 START_TIMEOUT_S: Final = 600.0
 
 
 def engine_rate(engine: Engine, images: Sequence[Prepared], threads: int, seconds: float) -> float:
-    """Images a second that so many threads get, each of which asks again as soon as it is answered."""
+    """Return the images per second of this many threads; each submits its next image once it has an answer."""
     scope = CancelScope(time.monotonic() + START_TIMEOUT_S + 10 * seconds)
     turns = itertools.cycle(images)
 
@@ -49,7 +50,7 @@ def engine_rate(engine: Engine, images: Sequence[Prepared], threads: int, second
 
 
 def rate_of(run: Callable[[], int], threads: int, seconds: float) -> float:
-    """What ``run`` counts in a second, called over and over in each thread."""
+    """Call ``run`` repeatedly in each thread, and return the sum of its results per second."""
     counts = [0] * threads
     started = time.perf_counter() + WARM_UP_SHARE * seconds
     ends = started + seconds
@@ -64,14 +65,14 @@ def rate_of(run: Callable[[], int], threads: int, seconds: float) -> float:
         thread.start()
     for thread in running:
         thread.join()
-    # What began within the time is counted, so the time is until its end.
+    # Calls that begin within the time are counted, so the measured time lasts until the end of the last one.
     return sum(counts) / (time.perf_counter() - started)
 
 
 def fronts_rates(
     folder: Path, device: str, max_batch: int, fronts: int, threads: int, seconds: float, rounds: int
 ) -> Iterator[float]:
-    """Images a second through an engine process with so many fronts, all of them together, round by round."""
+    """Yield each round's images per second of an engine process with this many fronts, all fronts together."""
     with engine_process(folder, device, max_batch) as engine, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(engine.front(threads, seconds)) for _ in range(fronts)]
         for _ in range(rounds):
@@ -80,7 +81,7 @@ def fronts_rates(
 
 @dataclass(frozen=True)
 class EngineProcess:
-    """One that serves on a path."""
+    """A running engine process that serves at a path."""
 
     process: subprocess.Popen[bytes]
     path: Path
@@ -88,7 +89,7 @@ class EngineProcess:
 
     @contextlib.contextmanager
     def front(self, threads: int, seconds: float) -> Iterator[subprocess.Popen[str]]:
-        """One of its fronts, connected; `together_per_s` has it measure."""
+        """Start a front and yield it once it is connected; `together_per_s` has it measure."""
         with subprocess.Popen(
             [sys.executable, "-m", "benchmarks.fronts", str(self.path), str(threads), str(seconds)],
             env={**self.environment, "CUDA_VISIBLE_DEVICES": ""},
@@ -96,7 +97,7 @@ class EngineProcess:
             stdout=subprocess.PIPE,
             text=True,
         ) as client:
-            said(client)
+            next_line(client)
             yield client
 
 
@@ -104,11 +105,11 @@ class EngineProcess:
 def engine_process(
     folder: Path, device: str, max_batch: int | str, program: str = "worker.engine_process"
 ) -> Iterator[EngineProcess]:
-    """One that is ready.
+    """Start an engine process and yield it once it is ready.
 
     Args:
         max_batch: as ``NAMESHOT_MAX_BATCH``.
-        program: the module that runs it.
+        program: the module that the process runs.
     """
     environment = {
         **os.environ,
@@ -131,23 +132,23 @@ def engine_process(
 
 
 def together_per_s(clients: Sequence[subprocess.Popen[str]]) -> float:
-    """Images a second of all these fronts at once."""
+    """Have all these fronts measure at once, and return their images per second together."""
     for client in clients:
-        tell(client)
-    return sum(float(said(client)) for client in clients)
+        start_measuring(client)
+    return sum(float(next_line(client)) for client in clients)
 
 
 def different(shape: Sequence[int]) -> list[Prepared]:
-    """So many images that no cache of the processor holds them all."""
+    """Return prepared images of noise, more than any cache of the processor holds."""
     noise = np.random.default_rng(0).integers(0, 256, (PICTURES, *shape), np.uint8)
     return [prepared_pixels(pixels) for pixels in noise]
 
 
 def front(path: Path, threads: int, seconds: float) -> None:
-    """A front: a line on standard output when it is ready, and its rate for each line on standard input."""
+    """Run a front: print a line once it is ready, and its rate for each line on standard input."""
     info = ask_info(path)
     if info.geometry is None:
-        raise SystemExit("a model with an image processor of its own is not measured")
+        raise SystemExit("this benchmark needs a model with a `Geometry`")
     images = different(info.geometry.apply(Image.new("RGB", (640, 480))).shape)
     engine = RemoteEngine(path, info, slots=threads, on_other_model=lambda: None)
     engine.embed_image(images[0], "default", CancelScope(time.monotonic() + START_TIMEOUT_S))
@@ -157,14 +158,14 @@ def front(path: Path, threads: int, seconds: float) -> None:
     engine.close()
 
 
-def said(client: subprocess.Popen[str]) -> str:
-    """A front's next line."""
+def next_line(client: subprocess.Popen[str]) -> str:
+    """Return a front's next line."""
     if client.stdout is None or not (line := client.stdout.readline()):
         raise RuntimeError("a front has ended")
     return line
 
 
-def tell(client: subprocess.Popen[str]) -> None:
+def start_measuring(client: subprocess.Popen[str]) -> None:
     """Have a front measure."""
     if client.stdin is None:
         raise RuntimeError("a front has ended")

@@ -1,11 +1,11 @@
-"""What the engine makes of a GPU: ``python -m benchmarks.gpu``, on a machine that has one.
+"""Measures how well the engine uses a GPU: ``python -m benchmarks.gpu``, on a machine that has one.
 
-Images a second of random checkpoints of ViT-B/32's and ViT-L/14's sizes, on pixels that are ready: the bare forward
-pass (`benchmarks.raw`) in batches of several sizes; through `LocalEngine` in batches as a worker would choose them,
-with as many threads as it has images in flight; and through an engine process that several fronts feed over shared
-memory. Shares are of the best bare rate. No queue, no download, no decoding. Not run on a GPU yet; ``python -m
-benchmarks.first_gpu`` is a quicker look at more. ``--device cpu --model-size tiny --seconds 1`` runs the same code
-anywhere, and says nothing of GPUs.
+It measures the images per second of random checkpoints of the sizes of ViT-B/32 and ViT-L/14, from prepared pixels: of
+the bare forward pass (`benchmarks.raw`) with several batch sizes; of `LocalEngine` with the batch size that a worker
+would choose, and one thread per image in flight; and of an engine process that several fronts feed over shared memory.
+Shares are those of the best bare rate. There is no queue, no download and no decoding. This benchmark was not run on a
+GPU yet; ``python -m benchmarks.first_gpu`` measures more things in less time. ``--device cpu --model-size tiny
+--seconds 1`` runs the same code anywhere, but its figures say nothing about GPUs.
 """
 
 from __future__ import annotations
@@ -39,19 +39,21 @@ BATCHES: Final = (1, 8, 16, 32, 64, 128, 256)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write; 2 where there is no such device."""
+    """Measure everything, and print and write the results; return 2 if there is no such device."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--device", default="cuda:0", help="as NAMESHOT_DEVICE (%(default)s)")
-    parser.add_argument("--model-size", choices=SIZES, action="append", help="may be repeated (b32 and l14)")
-    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="that are tried bare (%(default)s)")
-    parser.add_argument("--fronts", type=int, nargs="+", default=[1, 2, 4], help="of one engine (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="medians are reported (%(default)s)")
-    parser.add_argument("--output", type=Path, help="results/gpu.json where the device is a GPU, otherwise nothing")
+    parser.add_argument(
+        "--model-size", choices=SIZES, action="append", help="model to measure; may be repeated (b32 and l14)"
+    )
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="sizes of bare passes (%(default)s)")
+    parser.add_argument("--fronts", type=int, nargs="+", default=[1, 2, 4], help="numbers of fronts (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of a measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are reported (%(default)s)")
+    parser.add_argument("--output", type=Path, help="file to write (results/gpu.json if the device is a GPU)")
     given = parser.parse_args(arguments)
     if given.device.startswith("cuda") and not gpu_name(given.device):
         print(
-            f"benchmarks.gpu: there is no GPU {given.device} for PyTorch here, so nothing was measured; "
+            f"benchmarks.gpu: PyTorch finds no GPU {given.device} here, so nothing was measured; "
             "--device cpu --model-size tiny --seconds 1 tries the code itself.",
             file=sys.stderr,
         )
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measured(
     family: str, device: str, batches: Sequence[int], fronts: Sequence[int], seconds: float, rounds: int
 ) -> dict[str, Any]:
-    """All figures of one model."""
+    """Return all figures of one model."""
     folder = HERE / ".scratch" / family
     if not (folder / "config.json").exists():
         make_checkpoint(family, folder)
@@ -90,7 +92,7 @@ def measured(
     in_flight = default_concurrency(chosen, model.parallel_batches)
     local = statistics.median(local_rate(model, chosen, in_flight, seconds) for _ in range(rounds))
     dtype = model.dtype
-    del model  # the engine process is to have the device alone
+    del model  # the engine process should have the device to itself
     through = {
         count: statistics.median(rates)
         for count in fronts
@@ -111,7 +113,7 @@ def measured(
 
 
 def local_rate(model: Model, max_batch: int, threads: int, seconds: float) -> float:
-    """Images a second through the engine of this process."""
+    """Return the images per second of an engine in this process."""
     images = different(model.prepare(Image.new("RGB", (640, 480))).arrays["pixels"].shape)
     engine = LocalEngine(model, max_batch=max_batch, on_device_lost=lambda: None)
     try:
@@ -121,7 +123,7 @@ def local_rate(model: Model, max_batch: int, threads: int, seconds: float) -> fl
 
 
 def gpu_name(device: str) -> str | None:
-    """How PyTorch calls this GPU; None where there is none."""
+    """Return PyTorch's name for this GPU; None if there is no such GPU."""
     import torch
 
     from worker.model.devices import visible_gpus
@@ -131,7 +133,7 @@ def gpu_name(device: str) -> str | None:
 
 
 def show(report: dict[str, Any]) -> None:
-    """Print a row a way."""
+    """Print one row per way to run the model."""
     table = Table(title=f"images/s on {report['machine']['device']}")
     for name in ("model", "way", "images/s", "of bare"):
         table.add_column(name, justify="left" if name in ("model", "way") else "right")

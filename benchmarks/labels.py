@@ -1,23 +1,23 @@
-"""Which candidate labels the jobs of a row have."""
+"""The candidate labels of the jobs of a row."""
 
 from __future__ import annotations
 
 import itertools
 
-#: Images of a bulk message; fewer where a message would hold more scores than the contract allows.
+#: A bulk message has this many images, or fewer if its answer would have more scores than the second limit.
 IMAGES_PER_MESSAGE = 32
 MAX_SCORES_PER_MESSAGE = 20_000
 
-#: Every set of different labels is new, in whichever row and round.
+#: With this count, every set of different labels is new in all rows and rounds.
 _serials = itertools.count()
 
 
 class Labels:
-    """So many candidate labels a job.
+    """The candidate labels of jobs.
 
     Args:
-        count: of a job.
-        shared_by: images that have one set, before the next is new; None: all jobs of all rounds have the same.
+        count: the number of labels per job.
+        shared_by: the number of images that share a set of labels; None if all jobs of all rounds share one set.
     """
 
     def __init__(self, count: int, shared_by: int | None = None) -> None:
@@ -25,7 +25,7 @@ class Labels:
         self.shared_by = shared_by
 
     def next_set(self) -> list[str]:
-        """The same set again, or one that nobody has seen; for any thread."""
+        """Return the one set, or a new set if sets differ. Thread-safe."""
         if self.shared_by is None:
             return [f"candidate label {number}" for number in range(self.count)]
         serial = next(_serials)
@@ -33,5 +33,5 @@ class Labels:
 
 
 def images_per_message(labels: int) -> int:
-    """Images of one bulk message with so many labels."""
+    """Return the number of images of a bulk message with this many labels."""
     return min(IMAGES_PER_MESSAGE, max(1, MAX_SCORES_PER_MESSAGE // labels))

@@ -1,7 +1,7 @@
-"""The limits: the model's forward pass alone, and the best loop that one could write by hand around it.
+"""Measures the limits: the model's forward pass alone, and the best loop that one could write by hand around it.
 
 The loop has its files in memory: Pillow decodes and resizes them, the model embeds them in batches, and each image's
-scores over its labels are sorted. No network, no queue, no process but this one.
+scores over its labels are sorted. There is no network, no queue and no other process.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from worker.model.interface import Prepared
 from worker.ranking import scores
 
 CORES = os.cpu_count() or 1
-#: New prompts that one pass of a loop embeds at most, where one image has fewer: more fill no core better, and passes
-#: would take longer than a round.
+#: One pass of a loop embeds at most this many new prompts, or those of a single image if it has more. More prompts
+#: would not use the cores better, and passes would take longer than a round.
 MAX_NEW_PROMPTS = 256
 
 Matrix = NDArray[np.float32]
-#: Score by label, best first.
+#: The scores by label, best first.
 Ranking = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a loop spends the cores.
+    """How a loop uses the cores.
 
     Attributes:
-        batch: images of one forward pass.
-        parallel: passes at once, each on its share of the cores.
-        ahead: threads decode the next batch meanwhile; else the thread that computes a batch has decoded it.
+        batch: the number of images in one forward pass.
+        parallel: the number of concurrent passes, each on its share of the cores.
+        ahead: whether other threads decode the next batch during a pass; otherwise each thread decodes its own batches.
     """
 
     batch: int
@@ -53,18 +53,18 @@ class Way:
 
 @dataclass(frozen=True)
 class Rate:
-    """What a loop came to; CPU time is this process's."""
+    """A loop's images per second, and this process's CPU time per image."""
 
     per_s: float
     cpu_ms: float
 
 
 class BareModel:
-    """A checkpoint outside any queue.
+    """A loaded checkpoint that is called directly, without a queue.
 
     Args:
-        folder: the checkpoint.
-        pictures: files.
+        folder: the checkpoint's folder.
+        pictures: the contents of image files.
     """
 
     def __init__(self, folder: Path, pictures: Sequence[bytes]) -> None:
@@ -75,13 +75,13 @@ class BareModel:
 
     @property
     def ways(self) -> list[Way]:
-        """What is worth trying: one pass at a time on all cores, and as many at once as the worker runs."""
+        """The ways to try: one pass at a time on all cores, and as many concurrent passes as a worker runs."""
         apart = self._model.parallel_batches
         alone = [Way(batch, 1, ahead=True) for batch in (8, 16, 32)]
         return alone + [Way(batch, apart, ahead) for batch in (4, 8, 16) for ahead in (False, True) if apart > 1]
 
     def forward(self, way: Way, duration_s: float) -> Rate:
-        """The forward pass on pixels that are ready."""
+        """Measure the forward pass on prepared pixels."""
         batch = [self._prepare(0)] * way.batch
 
         def passes() -> Callable[[], int]:
@@ -90,7 +90,7 @@ class BareModel:
         return steady_rate(passes, way.parallel, duration_s)
 
     def loop(self, way: Way, duration_s: float, labels: Labels) -> Rate:
-        """Decode, embed, score. Labels that all share are embedded beforehand, others in each pass."""
+        """Measure the loop. Labels that all images share are embedded beforehand, other labels in each pass."""
         images, batch = pass_of(way, labels)
         shared_by = labels.shared_by
         same = [self._shared(labels.next_set())] * images if shared_by is None else []
@@ -116,11 +116,11 @@ class BareModel:
 
     @property
     def shares(self) -> list[int]:
-        """Into how many parts the cores are divided, of which a lone image has one: none, or one a batch."""
+        """The numbers of parts into which the cores are divided for a lone image, which uses one part."""
         return sorted({1, self._model.parallel_batches})
 
     def answer(self, number: int, labels: Sequence[str], parallel: int = 1) -> Ranking:
-        """One image alone, from its file to its scores, with labels that are known: the direct call."""
+        """Call the model directly: rank cached labels for one image, from its file."""
         vector = self._model.embed_images([self._prepare(number)], parallel)[0]
         return self._ranked(vector, *self._shared(labels))
 
@@ -151,7 +151,7 @@ class BareModel:
         return self._known[key]
 
     def _matrices(self, sets: Sequence[list[str]], parallel: int) -> list[tuple[list[str], Matrix]]:
-        """Each set of equally many labels with their embeddings, all of them embedded together."""
+        """Embed all sets of labels together; return each set with its embeddings. All sets have the same size."""
         rows = self._model.embed_texts([f"This is a photo of {label}." for one in sets for label in one], parallel)
         return list(zip(sets, np.split(rows, len(sets)), strict=True))
 
@@ -162,9 +162,9 @@ class BareModel:
 
 
 def pass_of(way: Way, labels: Labels) -> tuple[int, int]:
-    """Images of a loop's pass, and of each of its forward passes.
+    """Return the number of images in a loop's pass, and in each of its forward passes.
 
-    Images that share labels of their own are one pass, so that each pass is the same work.
+    All images that share labels of their own are in one pass, so that each pass has the same work.
     """
     if labels.shared_by is None:
         return way.batch, way.batch
@@ -177,14 +177,14 @@ def pass_of(way: Way, labels: Labels) -> tuple[int, int]:
 def steady_rate(
     make_pass: Callable[[], Callable[[], int]], threads: int, duration_s: float, *, is_warm: bool = False
 ) -> Rate:
-    """Images a second of threads that run passes side by side.
+    """Return the images per second of threads that run passes concurrently.
 
-    Each thread's rate is taken at the end of its first pass after ``duration_s``, and it goes on until all are there:
-    none has the cores to itself at the end, and none waits.
+    Each thread's rate is computed at the end of its first pass after ``duration_s``. The thread then continues until
+    all threads have a rate, so that none has the cores to itself at the end.
 
     Args:
-        make_pass: gives each thread its own pass, which returns how many images it did.
-        is_warm: no pass need go before those that count.
+        make_pass: returns a pass for each thread, which returns the number of its images.
+        is_warm: whether the first pass already counts.
     """
     began_cpu_s: list[float] = []
     together = threading.Barrier(threads, action=lambda: began_cpu_s.append(time.process_time()))

@@ -1,4 +1,4 @@
-"""Clients that ask: in a closed loop, each again once it has its answer, or at fixed times whatever is answered."""
+"""Client threads that submit jobs: each after its last answer (a closed loop), or at fixed times (an open loop)."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-#: How often a waiting run looks whether the peer still lives.
+#: A run that waits checks at this interval whether the peer still runs.
 _CHECK_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
 class Run:
-    """Jobs that were asked for at once.
+    """The answers to jobs that were submitted at once.
 
     Attributes:
-        answered_s: when each answer came, in seconds from the first question; in any order, two at least.
+        answered_s: the times of the answers, in seconds since the first job was submitted; in any order, at least two.
     """
 
     answered_s: Sequence[float]
 
     @property
     def per_s(self) -> float:
-        """Jobs a second from the first question to the last answer: how a queue fills and empties counts."""
+        """Jobs per second from the first submission to the last answer, which includes filling and emptying a queue."""
         return len(self.answered_s) / max(self.answered_s)
 
     @property
     def steady_per_s(self) -> float:
-        """Jobs a second while there are enough of them: the slope of answers over time, least squares."""
+        """Jobs per second while the queue is full: the slope of answers over time, by least squares."""
         return statistics.linear_regression(sorted(self.answered_s), range(len(self.answered_s))).slope
 
 
 class Clients:
-    """Threads that live as long as this, so that what a client keeps a thread (connections) is kept between runs."""
+    """Threads that last as long as this object, so that clients keep each thread's connections between runs."""
 
     def __init__(self, count: int) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        # Daemons: one may be waiting for a peer that will never answer.
+        # These are daemon threads, because one may wait for a peer that never answers.
         self._threads = [threading.Thread(target=self._loop, daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
@@ -57,27 +57,26 @@ class Clients:
             self._work.put(None)
 
     def run(self, ask: Callable[[int], None], jobs: int, check: Callable[[], None]) -> tuple[float, list[float]]:
-        """Ask for jobs 0 to ``jobs - 1``.
+        """Run jobs 0 to ``jobs - 1``.
 
         Args:
-            ask: returns when the job's answer has come.
-            check: called every second; raises when there is nobody left to answer.
+            ask: runs the job with a number, and returns once its answer has arrived.
+            check: called every second without an answer; raises if the contender has ended.
 
         Returns:
-            Seconds from the first question to the last answer, and each job's seconds.
+            The seconds from the first submission to the last answer, and each job's seconds.
 
         Raises:
-            Exception: the first that ``ask`` or ``check`` raised.
+            Exception: the first exception of ``ask`` or ``check``.
         """
         return self._run(ask, [None] * jobs, check)
 
     def run_at(
         self, ask: Callable[[int], None], times_s: Sequence[float], check: Callable[[], None]
     ) -> tuple[float, list[float]]:
-        """Ask for job n at ``times_s[n]`` seconds from now, whether or not those before have been answered.
+        """Run job n at ``times_s[n]`` seconds from now, whether or not earlier jobs have been answered.
 
-        A job's seconds run from the time it was meant to be asked for: one that no client was free to ask for in time
-        has waited none the less.
+        A job's seconds begin at its scheduled time, even if no client was free to submit it then.
         """
         return self._run(ask, times_s, check)
 
@@ -93,7 +92,7 @@ class Clients:
             begun = time.perf_counter() if due is None else due
             try:
                 ask(number)
-            except Exception as error:  # the thread that reads it raises it
+            except Exception as error:  # the thread that reads the outcomes raises the error
                 outcomes.put(error)
             else:
                 outcomes.put(time.perf_counter() - begun)
@@ -126,12 +125,12 @@ class Clients:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least so many percent of them do not exceed (nearest rank)."""
+    """Return the smallest value that at least this percentage of the values do not exceed (nearest rank)."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def poisson_times_s(rate_per_s: float, duration_s: float, seed: int) -> list[float]:
-    """When jobs of so many users who know nothing of each other come; the same for the same seed."""
+    """Return the arrival times of a Poisson process; they are the same for the same seed."""
     random_ = random.Random(seed)
     times_s: list[float] = []
     now_s = random_.expovariate(rate_per_s)

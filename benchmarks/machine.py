@@ -1,4 +1,4 @@
-"""What a report says of the machine it was made on."""
+"""What a report says about the machine on which it was measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cpu_name() -> str:
-    """The processor as Linux names it."""
+    """Return the processor's name as Linux reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Pictures over HTTP from a process of its own, so that serving them costs the measured processes little."""
+"""Serves pictures over HTTP from a separate process, so that serving them costs the measured processes little."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-#: What a phone's gallery or a web shop serves after its own resize.
+#: The usual size of pictures from a phone's gallery or a web shop.
 SIZE = (640, 480)
-#: Pixels that a cell of random colour is wide, scaled up: 640x480 compress to about 100 KB, like a photograph.
+#: The width of a cell of random colour. With this width, 640x480 pixels compress to about 100 KB, like a photograph.
 CELL_PX = 16 / 3
 JPEG_QUALITY = 90
 
 
 def picture(seed: int, size: tuple[int, int] = SIZE) -> bytes:
-    """A JPEG of so many pixels across and down, about 0.4 bytes each, different for each seed."""
+    """Return a JPEG of this width and height, with about 0.4 bytes per pixel; it differs for each seed."""
     width, height = (round(pixels / CELL_PX) for pixels in size)
     cells = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     file = io.BytesIO()
@@ -33,7 +33,7 @@ def picture(seed: int, size: tuple[int, int] = SIZE) -> bytes:
 
 @contextmanager
 def picture_server(count: int) -> Iterator[int]:
-    """Serve ``/0.jpg`` to ``/<count-1>.jpg`` on loopback; yields the port."""
+    """Serve ``/0.jpg`` to ``/<count-1>.jpg`` on the loopback interface; yield the port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 async def serve(port: int, pictures: Sequence[bytes]) -> None:
-    """Answer GETs on kept connections, with as little work as Python allows: it runs beside what is measured."""
+    """Respond to GETs on kept connections with little work, because the server shares the measured machine."""
     answers = [
         b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b" % (len(one), one)
         for one in pictures
@@ -69,7 +69,7 @@ async def serve(port: int, pictures: Sequence[bytes]) -> None:
 
 
 class _Connection(asyncio.Protocol):
-    """One client's; it is asked for what there is, and one thing at a time."""
+    """A client's connection; clients request only pictures that exist, one at a time."""
 
     def __init__(self, answers: Sequence[bytes]) -> None:
         self._answers = answers

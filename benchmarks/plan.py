@@ -1,4 +1,4 @@
-"""What is measured, for how long, and what one measurement came to."""
+"""What is measured, for how long, and the results of a measurement."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Plan:
     Attributes:
         same: label counts of jobs that all have the same labels.
         different: label counts of jobs that each have labels of their own.
-        peers_labels: label counts that the peers get, the same for all jobs.
-        window_s: about half of how long nameshot works between the limits; these have a third of it each time, and
-            half of it what is beside a peer or has labels of its own.
-        offered_s: how long a load is offered in a round.
+        peers_labels: label counts of jobs for the peers; all jobs have the same labels.
+        window_s: the unit of durations. Nameshot works for two windows between the limits, or for half a window beside
+            a peer or with labels of its own. A limit is measured for a third of a window, and a peer for half of one.
+        offered_s: the duration of an offered load in a round.
     """
 
     same: Sequence[int]
@@ -35,11 +35,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Row:
-    """What rounds are the same measurement of.
+    """A measurement that is repeated in each round.
 
     Attributes:
-        load: ``single`` jobs or ``bulk`` messages, all asked for at once; ``clients`` who each wait; a ``limit``.
-        labels: None: none are needed.
+        load: ``single`` jobs or ``bulk`` messages, all submitted at once; waiting ``clients``; or a ``limit``.
+        labels: the labels of its jobs; None if the measurement needs none.
     """
 
     name: str
@@ -47,30 +47,30 @@ class Row:
     labels: Labels | None
 
     def data(self) -> Sample:
-        """As it stands in a sample."""
+        """Return the row's part of a sample."""
         count, images = (self.labels.count, self.labels.shared_by) if self.labels else (None, None)
         return {"name": self.name, "load": self.load, "labels": count, "images_of_own_labels": images}
 
 
 @dataclass(frozen=True)
 class Round:
-    """Which of a row's rounds a sample belongs to.
+    """The round to which a sample belongs.
 
     Attributes:
-        beside: the peer that nameshot and the limits were measured beside; None: they were by themselves.
+        beside: the peer beside which nameshot and the limits were measured; None if there was no peer.
     """
 
     number: int
     beside: str | None = None
 
     def data(self) -> Sample:
-        """As it stands in a sample."""
+        """Return the round's part of a sample."""
         return {"round": self.number, "beside": self.beside}
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a contender came to; CPU time is all its processes', for a job."""
+    """The result of a measurement; `cpu_ms` is the CPU time per job of all processes of the contender."""
 
     jobs: int
     per_s: float

@@ -1,4 +1,4 @@
-"""The report as two SVG files: jobs a second as bars, and latencies over offered load."""
+"""Draws the report as two SVG files: jobs per second as bars, and latencies at offered loads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OURS, LIMIT, THEIRS = "#0b6e99", "#999", "#c2410c"
 
 
 def throughput(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A bar for each row, in groups of the same labels, with the slowest and the quickest round as a line."""
+    """Draw a bar for each row, grouped by labels, with a line from the slowest to the fastest round."""
     most = max(row["spread"][1] for row in rows)
     parts: list[str] = []
     top, group = 40, None
@@ -39,7 +39,7 @@ def throughput(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def latency(rows: Sequence[Mapping[str, Any]]) -> str:
-    """For each contender p50, p95 and p99 at each load it could bear."""
+    """Draw each contender's p50, p95 and p99 at each load that it can sustain."""
     height, bottom, top = 420, 364, 48
     shares = sorted({row["share"] for row in rows})
     names = list(dict.fromkeys(row["name"] for row in rows))

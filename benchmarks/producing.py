@@ -1,7 +1,7 @@
-"""How fast one process puts jobs into the queue, and what that costs: ``python -m benchmarks.producing``.
+"""Measures how fast one process fills the queue, and at which cost: ``python -m benchmarks.producing``.
 
-A Valkey of its own with an append-only file, under the ACL roles, and a real client; nothing consumes. Writes
-``results/producing.json`` and prints the same as a table.
+A real client submits jobs to a new Valkey with an append-only file and the ACL roles, and no worker takes them. The
+benchmark writes ``results/producing.json`` and prints the results as a table.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from tests.valkey_server import ValkeyServer
 RESULTS = Path(__file__).parent / "results" / "producing.json"
 LABELS: Final = (4, 20)
 IMAGES_PER_MESSAGE: Final = 32
-#: Listening for some hundred answers takes milliseconds; more than this is a broken machine.
+#: A client subscribes to some hundred answers in milliseconds; if it takes longer than this, the machine is broken.
 LISTENING_TIMEOUT_S: Final = 10.0
 
 
 class Meter:
-    """Time, and CPU time on both sides, from `start` to `stop`.
+    """Measures the time, and the CPU time of the producer and of Valkey, from `start` to `stop`.
 
     Args:
-        operator: a connection of the default user, which may ask for everything.
+        operator: a connection of the default user, who may run every command.
     """
 
     def __init__(self, operator: redis.Redis) -> None:
         self._operator = operator
 
     def start(self) -> None:
-        """Begin with an empty Valkey."""
+        """Empty Valkey and begin to measure."""
         self._operator.flushall()
         self._before = self._now()
 
     def stop(self, answers: int = 0) -> None:
-        """End as soon as that many answers are listened for."""
+        """Stop as soon as the client has subscribed to this many answers."""
         deadline_s = time.monotonic() + LISTENING_TIMEOUT_S
         while answers and len(self._operator.pubsub_channels()) < answers:
             if time.monotonic() > deadline_s:
-                raise RuntimeError(f"{answers} answers are not listened for after {LISTENING_TIMEOUT_S:g} s")
+                raise RuntimeError(f"the client has not subscribed to {answers} answers in {LISTENING_TIMEOUT_S:g} s")
             time.sleep(0.002)
         self.wall_s, self.producer_cpu_s, self.valkey_cpu_s = (
             after - before for before, after in zip(self._before, self._now(), strict=True)
@@ -66,25 +66,25 @@ class Meter:
 
 
 def submit(client: Client, urls: list[str], labels: list[str], meter: Meter) -> None:
-    """One message and one round trip an image."""
+    """Send one message in one round trip per image."""
     for url in urls:
         client.submit(url, labels)
     meter.stop()
 
 
 def submit_many(client: Client, urls: list[str], labels: list[str], meter: Meter) -> None:
-    """One message an image, many in a round trip."""
+    """Send one message per image, and many messages per round trip."""
     client.submit_many((url, labels) for url in urls)
     meter.stop()
 
 
 def classify_many(client: Client, urls: list[str], labels: list[str], meter: Meter) -> None:
-    """Many images in a message, and its answer listened for; what was sent is cancelled off the clock."""
+    """Send many images per message, and subscribe to each answer; cancel the messages after the measurement."""
     messages = len(urls) // IMAGES_PER_MESSAGE
 
     def source() -> Iterator[str]:
         yield from urls
-        meter.stop(messages)  # the last message was sent before more images are asked for
+        meter.stop(messages)  # the client has sent the last message before it requests more images
         raise EOFError
 
     with suppress(EOFError):
@@ -97,9 +97,9 @@ class Way:
     """A way of sending.
 
     Attributes:
-        images: in one round; some seconds in all.
-        images_per_message: in its messages.
-        target_per_s: images, the least that is good enough on two cores.
+        images: the number of images in one round; all ways together take some seconds.
+        images_per_message: the number of images in one message.
+        target_per_s: the fewest images per second that are good enough on two cores.
     """
 
     send: Callable[[Client, list[str], list[str], Meter], None]
@@ -116,7 +116,7 @@ WAYS: Final = (
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure all ways; print and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.producing", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are reported (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the file to write (%(default)s)")
@@ -125,7 +125,7 @@ def main() -> None:
     rounds: dict[tuple[Way, int], list[dict[str, float]]] = {(way, labels): [] for labels in LABELS for way in WAYS}
     with (
         tempfile.TemporaryDirectory() as folder,
-        # A rewrite of the file in the midst of a round would be measured too.
+        # A rewrite of the append-only file during a round would be measured too.
         ValkeyServer(Path(folder), ("--auto-aof-rewrite-percentage", "0")) as valkey,
         valkey.connect() as operator,
         Client(valkey.broker_url, valkey.result_backend) as client,
@@ -134,7 +134,7 @@ def main() -> None:
         for number in range(arguments.rounds + 1):
             for (way, labels), measured in rounds.items():
                 one = round_of(way, labels, client, meter)
-                if number:  # the first opens connections
+                if number:  # the first round opens connections
                     measured.append(one)
     report = {
         "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
@@ -146,8 +146,8 @@ def main() -> None:
 
 
 def round_of(way: Way, labels: int, client: Client, meter: Meter) -> dict[str, float]:
-    """Send one round's images."""
-    # Some 80 characters, as a shop's or an object store's are.
+    """Send the images of one round and return its figures."""
+    # The URLs have some 80 characters, like those of a shop or an object store.
     urls = [f"https://images.example/catalogue/2026/11/{n:08}/front-view.jpg?width=640&v=3" for n in range(way.images)]
     names = [f"a candidate label {number}" for number in range(labels)]
     meter.start()
@@ -161,7 +161,7 @@ def round_of(way: Way, labels: int, client: Client, meter: Meter) -> dict[str, f
 
 
 def summary(way: Way, labels: int, rounds: list[dict[str, float]]) -> dict[str, Any]:
-    """Each figure's median, and the rounds."""
+    """Return the median of each figure, and all rounds."""
     return {
         "method": way.send.__name__,
         "labels": labels,
@@ -173,7 +173,7 @@ def summary(way: Way, labels: int, rounds: list[dict[str, float]]) -> dict[str, 
 
 
 def show(report: dict[str, Any]) -> None:
-    """Print one line a way."""
+    """Print one line per way."""
     machine = f"{report['machine']['cores']} cores of {report['machine']['cpu']}"
     table = Table(title=f"one producer process, {machine}, {report['load_before']} other processes ready to run")
     for name in ("method", "labels", "images/message", "images/s", "slowest … fastest round", "at least"):

@@ -1,6 +1,6 @@
-"""The bare forward pass: pixels that are on the device already, in the network's own numbers, and nothing around it.
+"""Measures the bare forward pass, from pixels that are already on the device in the network's dtype.
 
-What this gives is what everything else can be a share of: `Model.embed_images` stacks, copies and waits besides.
+Its rate is the limit with which all others are compared: `Model.embed_images` also stacks, copies and waits.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from PIL import Image
 from worker.model import Model
 from worker.model.traced import INPUT
 
-#: Passes before the clock starts, so that kernels are chosen and memory is there.
+#: This many passes run before the measurement, so that kernels are chosen and memory is allocated.
 WARM_UP: Final = 3
-#: Passes whose time says how many fill the measurement.
+#: The time of this many passes determines how many passes fill the measurement.
 TRIAL: Final = 3
 
 
 class Raw:
-    """One model's image tower on one batch of noise.
+    """One model's image tower with one batch of noise.
 
     Args:
-        model: as `worker.model.load_model` gives it.
+        model: a model that `worker.model.load_model` returned.
     """
 
     def __init__(self, model: Model, size: int) -> None:
         import torch
 
-        # The benchmark is of what is inside, which the interface does not show.
+        # The benchmark measures the network inside the model, which the interface does not expose.
         self._inside: Any = model
         self._torch: Any = torch
         self.size = size
@@ -40,12 +40,12 @@ class Raw:
         self._on_gpu = model.device != "cpu"
 
     def eager_per_s(self, seconds: float) -> float:
-        """Images a second, layer by layer as a worker runs them."""
+        """Return the images per second of the pass as a worker runs it, layer by layer."""
         with self._torch.inference_mode():
             return self._per_s(self._run, seconds)
 
     def graph_per_s(self, seconds: float) -> float | None:
-        """Images a second of one CUDA graph of the pass: without what launching costs; None on the CPU."""
+        """Return the images per second of the pass as a CUDA graph, without launch costs; None on the CPU."""
         if not self._on_gpu:
             return None
         torch = self._torch
@@ -62,7 +62,7 @@ class Raw:
             return self._per_s(graph.replay, seconds)
 
     def launch_ms(self) -> float:
-        """What this thread takes to launch one pass, without waiting for it; on the CPU the pass itself."""
+        """Return the time to launch one pass without waiting for it; on the CPU, the time of the pass itself."""
         with self._torch.inference_mode():
             self._run()
             self._wait()

@@ -1,7 +1,7 @@
-"""What an image takes of Redis' memory, waiting and answered: ``python -m benchmarks.redis_memory``.
+"""Measures the Redis memory of an image, waiting and answered: ``python -m benchmarks.redis_memory``.
 
-A Valkey of its own, a real client, and the real worker of `benchmarks.scaling` on a device that takes no time. Writes
-``results/redis_memory.json`` and prints it.
+It runs a new Valkey, a real client, and the real worker of `benchmarks.scaling` with a device that takes no time. The
+benchmark writes ``results/redis_memory.json`` and prints it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RESULTS = Path(__file__).parent / "results" / "redis_memory.json"
 URL_CHARACTERS: Final = 80
 LABEL_CHARACTERS: Final = 10
 DEVICE: Final = Device(0.0, 0.0, 64)
-#: Valkey frees what it kept for a connection a moment after its end.
+#: Valkey frees a connection's memory a moment after the connection has ended.
 SETTLING_S: Final = 1.0
 
 
@@ -36,7 +36,7 @@ class Load:
     """Images of one kind.
 
     Attributes:
-        images_per_message: 1 sends single jobs.
+        images_per_message: the number of images per bulk message; 1 for single jobs.
     """
 
     name: str
@@ -54,7 +54,7 @@ LOADS: Final = (
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure all loads; write and print the results."""
     rows = [{**asdict(load), **measure(load)} for load in LOADS]
     report = {"url_characters": URL_CHARACTERS, "label_characters": LABEL_CHARACTERS, "rows": rows}
     text = json.dumps(report, indent=2) + "\n"
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def measure(load: Load) -> dict[str, float]:
-    """Bytes of Redis' memory for each image of one load."""
+    """Return the bytes of Redis memory per image of one load."""
     with tempfile.TemporaryDirectory() as folder, ValkeyServer(Path(folder)) as valkey, valkey.connect() as operator:
         empty_bytes = used_bytes(operator)
         with sent(load, valkey):
@@ -82,7 +82,7 @@ def measure(load: Load) -> dict[str, float]:
 
 @contextmanager
 def sent(load: Load, valkey: ValkeyServer) -> Iterator[None]:
-    """All of a load is in its queue; whoever waits for it has all answers at the end."""
+    """Fill the queue with all images of a load; at the end of the context, wait for the answers of bulk messages."""
     urls = [
         f"https://images.example/{number:06}-".ljust(URL_CHARACTERS - 4, "x") + ".jpg" for number in range(load.images)
     ]
@@ -103,12 +103,12 @@ def sent(load: Load, valkey: ValkeyServer) -> Iterator[None]:
 
 
 def holds_any(operator: redis.Redis) -> bool:
-    """Whether a worker holds a message."""
+    """Return whether a worker holds a message."""
     return next(operator.scan_iter("nameshot:in-flight:*"), None) is not None
 
 
 def used_bytes(operator: redis.Redis) -> int:
-    """What Redis says that it uses."""
+    """Return the memory that Redis reports as used."""
     time.sleep(SETTLING_S)
     memory: Any = operator.info("memory")
     return int(memory["used_memory"])

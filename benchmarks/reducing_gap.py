@@ -1,7 +1,8 @@
-"""What NAMESHOT_REDUCING_GAP saves and what it costs: ``python -m benchmarks.reducing_gap``, two minutes.
+"""Measures what NAMESHOT_REDUCING_GAP saves and costs, in two minutes: ``python -m benchmarks.reducing_gap``.
 
-CPU time of decoding and resizing a JPEG, in this thread, and how far the bundled model's scores move: for the demo's
-pictures, enlarged, and for random mosaics, which have detail everywhere. Writes ``results/reducing_gap.json``.
+It measures the CPU time to decode and resize a JPEG in this thread, and by how much the bundled model's scores change,
+for the demo's pictures, enlarged, and for random mosaics, which have detail everywhere. The benchmark writes
+``results/reducing_gap.json``.
 """
 
 from __future__ import annotations
@@ -34,22 +35,23 @@ from worker.ranking import scores
 
 RESULTS: Final = Path(__file__).parent / "results" / "reducing_gap.json"
 SIZES: Final = ((640, 480), (1600, 1200), (4000, 3000))
-#: None first: what the others are compared with.
+#: None comes first, because the others are compared with it.
 GAPS: Final = (None, 3.0, 2.0, 1.5)
 ROUNDS: Final = 9
 MAX_PIXELS: Final = 50_000_000
-#: The models that people use take 224 pixels; the bundled one takes fewer, and is asked about its own geometry.
+#: CPU times are measured with this geometry, because common models take 224 pixels. The bundled model takes fewer, so
+#: its scores are computed with its own geometry.
 CLIP: Final = Geometry(224, Image.Resampling.BICUBIC, (224, 224))
 
 
 def pixels(data: bytes, geometry: Geometry) -> npt.NDArray[np.uint8]:
-    """What a decoder makes of a file."""
+    """Decode a file as a decoder does, and return its pixels after resize and crop."""
     decoded = open_image(data, max_pixels=MAX_PIXELS).decode(geometry.least_side)
     return geometry.apply(decoded.image, decoded.width, decoded.height)
 
 
 def cpu_ms(files: list[bytes], geometries: list[Geometry]) -> list[float]:
-    """Median milliseconds of decoding and resizing one of the files, for each geometry, by turns."""
+    """Return the median milliseconds to decode and resize a file, for each geometry, measured in turns."""
     taken: list[list[float]] = [[] for _ in geometries]
     for _ in range(ROUNDS):
         for data in files:
@@ -61,7 +63,7 @@ def cpu_ms(files: list[bytes], geometries: list[Geometry]) -> list[float]:
 
 
 def enlarged(path: Path, size: tuple[int, int]) -> bytes:
-    """A picture as a JPEG of another size."""
+    """Return a picture as a JPEG of another size."""
     file = io.BytesIO()
     with Image.open(path) as image:
         image.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(file, "JPEG", quality=JPEG_QUALITY)
@@ -69,7 +71,7 @@ def enlarged(path: Path, size: tuple[int, int]) -> bytes:
 
 
 def shifts(model: Model, data: bytes, candidate_labels: list[str], geometries: list[Geometry]) -> list[float]:
-    """How far a score moves at the most, for each geometry against the first; softmax of the candidate labels."""
+    """Return the largest change in a score for each geometry, compared with the first geometry."""
     question = Question(candidate_labels)
     texts = model.embed_texts([fill(question.templates[0], label) for label in candidate_labels])
     found = [
@@ -80,18 +82,20 @@ def shifts(model: Model, data: bytes, candidate_labels: list[str], geometries: l
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure all sizes; print and write the results."""
     prepare_pillow(MAX_PIXELS)
     model = load_model(str(files("worker") / "bundled" / "emoji-clip"), device="cpu")
     if model.geometry is None:
-        raise RuntimeError("the bundled model has a processor of its own")
+        raise RuntimeError("the bundled model has no `Geometry`")
     theirs, clips = (
         [dataclasses.replace(geometry, reducing_gap=gap) for gap in GAPS] for geometry in (model.geometry, CLIP)
     )
     gallery = pictures()
     labels = sorted({label for entry in gallery for label in entry.candidate_labels})
     rows: list[dict[str, Any]] = []
-    table = Table("JPEG", "gap", "CPU ms, to 224 pixels", "of exact", "score moves: demo's pictures", "mosaics")
+    table = Table(
+        "JPEG", "gap", "CPU ms, to 224 pixels", "relative to off", "largest change: demo's pictures", "mosaics"
+    )
     for size in SIZES:
         mosaics = [picture(seed, size) for seed in range(3)]
         costs = cpu_ms(mosaics, clips)

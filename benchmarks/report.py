@@ -1,4 +1,4 @@
-"""From samples to rows: medians of the rounds, and how they compare."""
+"""Computes rows from samples: the medians of the rounds, and how the rows compare."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from benchmarks.load import percentile
 
-#: What makes samples one row.
+#: Samples with the same values under these keys belong to one row.
 KEYS = ("name", "load", "labels", "images_of_own_labels")
-#: What makes samples of one row one round.
+#: Samples of a row with the same values under these keys belong to one round.
 ROUND = ("round", "beside")
 FIGURES = ("jobs_per_s", "cpu_ms", "of_forward", "of_loop", "ahead")
 
@@ -19,11 +19,11 @@ Row = dict[str, Any]
 
 
 def rows(samples: Sequence[Sample]) -> list[Row]:
-    """A row for each kind of sample, in the order in which they first came.
+    """Return a row for each kind of sample, in the order of their first samples.
 
-    A round's figure is the mean of its samples (a limit is measured several times in one), a row's the median of its
-    rounds; ratios are taken within a round, then their median. ``spread`` is the slowest and the quickest round;
-    ``beyond_ms`` the CPU time beyond that of the bare forward pass.
+    A round's figure is the mean of its samples, because a limit is measured several times in a round. A row's figure is
+    the median of its rounds; a ratio is computed within each round first. ``spread`` has the rates of the slowest and
+    the fastest round, and ``beyond_ms`` is the CPU time beyond that of the bare forward pass.
     """
     found = []
     for kind, of_kind in _grouped(samples, KEYS).items():
@@ -51,7 +51,7 @@ def _grouped(samples: Sequence[Sample], keys: Sequence[str]) -> dict[tuple[Any, 
 
 
 def _mean(samples: Sequence[Sample]) -> Sample:
-    """Of each figure that they have."""
+    """Return the mean of each figure that the samples have."""
     return {
         figure: statistics.fmean(values)
         for figure in FIGURES
@@ -60,9 +60,9 @@ def _mean(samples: Sequence[Sample]) -> Sample:
 
 
 def best_peer(found: Sequence[Row], ours: str) -> dict[int, Row]:
-    """By label count the row of somebody else's that we are the least ahead of.
+    """Return, by label count, the peer's row with the smallest ratio of nameshot's rate to the peer's.
 
-    Not the fastest: peers are measured one after another, and their rates are those of different minutes.
+    This need not be the peer with the highest rate, because peers are measured minutes apart.
     """
     peers = [row for row in found if row["load"] == "clients" and row["name"] != ours]
     return {
@@ -72,7 +72,7 @@ def best_peer(found: Sequence[Row], ours: str) -> dict[int, Row]:
 
 
 def latencies(latencies_ms: Mapping[tuple[str, float], Sequence[float]], loop_per_s: float) -> list[Row]:
-    """A row for each contender and offered share of the bare loop's rate, all rounds together."""
+    """Return a row for each contender and offered share of the bare loop's rate, with all rounds together."""
     return [
         {
             "name": name,
@@ -91,10 +91,10 @@ def lone(
     direct_ms: Mapping[int, Sequence[float]],
     stages_ms: Sequence[Mapping[str, float | None]],
 ) -> Row:
-    """A lone job beside a direct call of the model: medians, of the direct calls those of the faster kind.
+    """Compare a lone job with a direct call of the model, by medians; use the faster kind of direct call.
 
     Args:
-        stages_ms: where each job was, as its result says; what they leave of its time is ``client and answer``.
+        stages_ms: the stages in each job's result; the remaining time of a job is ``client and answer``.
     """
     direct, job = min(statistics.median(values) for values in direct_ms.values()), statistics.median(jobs_ms)
     return {

@@ -1,4 +1,4 @@
-"""What benchmarks make once and keep, outside of git."""
+"""Checkpoints that benchmarks create once and keep outside git."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from tests.model.checkpoints import make_checkpoint
 
 FOLDER = Path(__file__).parent / ".scratch"
-#: The geometry that most people run, and that fits a CPU.
+#: This is the most common architecture that is small enough for a CPU.
 VIT_B32 = "clip-vit-b32"
 
 
 def checkpoint(family: str = VIT_B32) -> Path:
-    """The folder of a checkpoint of that geometry with random weights; made where it is missing (ViT-B/32: 600 MB)."""
+    """Return the folder of a checkpoint with random weights; create it if it is missing (ViT-B/32 has 600 MB)."""
     folder = FOLDER / family
     if not (folder / "config.json").exists():
         make_checkpoint(family, folder)

@@ -1,4 +1,4 @@
-"""One contender while it runs: started, compared with the pipeline, asked, its processor time and memory read."""
+"""Runs one contender: starts it, compares its answers, submits jobs, and reads its CPU time and memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from benchmarks.scaling.costs import process_cpu_s
 from benchmarks.system import PICTURES, embedded_valkey
 from producer.embedded.valkey import RunningValkey
 
-#: Ray starts a cluster and loads torch in a second process; on a busy machine that takes a minute.
+#: Ray starts a cluster and loads torch in a second process, which takes a minute on a busy machine.
 START_TIMEOUT_S = 300.0
 _RETRY_INTERVAL_S = 0.05
-#: What a server says before its model is there.
+#: A server responds with one of these statuses before its model is loaded.
 _NOT_YET = (404, 502, 503)
-#: Clients of a closed loop.
+#: The number of clients in a closed loop.
 CLIENTS = 32
-#: Of an open one: more jobs than wait for an answer at any load below a contender's limit.
+#: The number of clients in an open loop: more than the jobs that wait at any load below a contender's limit.
 CROWD = 128
 
 
@@ -37,7 +37,7 @@ class Place:
     """Where contenders are measured.
 
     Attributes:
-        venvs: where the peers' environments lie.
+        venvs: the folder of the peers' environments.
     """
 
     model: Path
@@ -45,16 +45,16 @@ class Place:
     venvs: Path
 
     def url(self, number: int) -> str:
-        """A picture's."""
+        """Return a picture's URL."""
         return f"http://127.0.0.1:{self.picture_port}/{number % PICTURES}.jpg"
 
 
 @dataclass(frozen=True)
 class Session:
-    """A contender that answers.
+    """A contender that is running and answers jobs.
 
     Attributes:
-        start_s: from starting its process to its first answer.
+        start_s: the seconds from the start of its process to its first answer.
     """
 
     running: Running
@@ -65,7 +65,7 @@ class Session:
     _crowd: Clients
 
     def verify(self, labels: list[str], expected: Sequence[Answer], jobs: int) -> None:
-        """So many jobs at once, each answer compared: caches fill, and batches are mixed."""
+        """Run this many jobs at once and compare each answer; this also fills caches and mixes batches."""
 
         def ask(number: int) -> None:
             compare(self.running.ask(self.place.url(number % COMPARED), labels), expected[number % COMPARED])
@@ -73,20 +73,20 @@ class Session:
         self._clients.run(ask, jobs, self.running.check)
 
     def closed_loop_per_s(self, labels: list[str], jobs: int) -> float:
-        """The rate of so many jobs that `CLIENTS` ask for who each wait for their answer."""
+        """Return the rate of this many jobs from `CLIENTS` clients, each of which waits for its answer."""
         return jobs / self._clients.run(lambda number: self._ask(number, labels), jobs, self.running.check)[0]
 
     def open_loop(self, labels: list[str], rate_per_s: float, duration_s: float, seed: int) -> list[float]:
-        """Each job's seconds, from the moment it was meant to be asked for."""
+        """Return each job's seconds since its scheduled arrival."""
         times_s = poisson_times_s(rate_per_s, duration_s, seed)
         return self._crowd.run_at(lambda number: self._ask(number, labels), times_s, self.running.check)[1]
 
     def cpu_s(self) -> float:
-        """CPU seconds so far of all its processes, and of its Valkey, which idles beside those that do not use it."""
+        """Return the CPU seconds so far of all its processes and of its Valkey, which some contenders do not use."""
         return sum(_cpu_s(pid) for pid in family(self.running.process.pid)) + valkey_cpu_s(self.valkey)
 
     def memory_mb(self) -> int:
-        """Of all its processes, shared pages counted once; without Valkey."""
+        """Return the memory of all its processes without Valkey, with shared pages counted once."""
         return round(resident_bytes(self.running.process.pid) / 1e6)
 
     def _ask(self, number: int, labels: list[str]) -> None:
@@ -97,10 +97,10 @@ class Session:
 def session(
     contender: Contender, place: Place, labels: list[str], announce: Callable[[str], None]
 ) -> Iterator[Session]:
-    """Start a contender, with a Valkey of its own, and end it.
+    """Start a contender with its own Valkey, yield its session, and end both.
 
     Raises:
-        PeerFailed: it cannot be installed, or ended before its first answer.
+        PeerFailed: the contender cannot be installed, or has ended before its first answer.
     """
     announce(f"{contender.name}: environment")
     python = contender.prepared(place.venvs)
@@ -119,26 +119,26 @@ def session(
 
 
 def valkey_cpu_s(valkey: RunningValkey) -> float:
-    """CPU seconds that a Valkey has used."""
+    """Return the CPU seconds that a Valkey has used."""
     with redis.Redis.from_url(valkey.url(0)) as observer:
         used = observer.info("cpu")
     return float(used["used_cpu_user"] + used["used_cpu_sys"])
 
 
 def why(error: Exception) -> str:
-    """What a row says in place of its figures."""
+    """Return what a row shows instead of figures."""
     return str(error) if isinstance(error, PeerFailed) else f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def _cpu_s(pid: int) -> float:
     try:
         return process_cpu_s(pid)
-    except OSError:  # it has just ended
+    except OSError:  # the process has just ended
         return 0.0
 
 
 def _first_answer(running: Running, clients: Clients, url: str, labels: list[str]) -> None:
-    """Ask until a server that is still starting answers; queues need no such patience."""
+    """Repeat a job until a starting server answers; a queue holds the job until its worker is ready."""
     deadline = time.monotonic() + START_TIMEOUT_S
 
     def ask(_number: int) -> None:

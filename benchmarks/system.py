@@ -1,4 +1,4 @@
-"""Nameshot under load: many jobs at once, single or in bulk messages."""
+"""Puts nameshot under load: submits many jobs at once, as single jobs or in bulk messages."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from benchmarks.load import Run
 from producer import Client
 from producer.embedded.valkey import RunningValkey
 
-#: Distinct pictures; enough that no cache below us could hide the work.
+#: The number of different pictures, enough that no cache below the worker could hide the work.
 PICTURES = 64
 TIMEOUT_S = 600.0
-#: Bulk messages that each have labels of their own, under way at once; with the same labels the client's own default.
+#: The number of concurrent bulk messages with labels of their own; with the same labels it is the client's default.
 MESSAGES_AT_ONCE = 4
 
 Url = Callable[[int], str]
@@ -34,7 +34,7 @@ def embedded_valkey(*, persistent: bool = False) -> Iterator[RunningValkey]:
 
 
 def single_jobs(client: Client, url: Url, jobs: int, labels: Labels) -> Run:
-    """Submit single jobs at once."""
+    """Submit single jobs at once, and wait for all answers."""
     questions = [(url(number), labels.next_set()) for number in range(jobs)]
     answered_s = []
     started = time.perf_counter()
@@ -45,7 +45,7 @@ def single_jobs(client: Client, url: Url, jobs: int, labels: Labels) -> Run:
 
 
 def bulk_images(client: Client, url: Url, images: int, labels: Labels) -> Run:
-    """The same images in bulk messages; different labels are a message's, since its images share them."""
+    """Classify images in bulk messages; if labels differ, they do so per message, since its images share them."""
     urls = [url(number) for number in range(images)]
     size = images_per_message(labels.count)
     answered_s: list[float] = []
@@ -68,7 +68,7 @@ def bulk_images(client: Client, url: Url, images: int, labels: Labels) -> Run:
 def worker_settings(
     valkey: RunningValkey, model: Path | str, picture_port: int, *, device: str = "cpu"
 ) -> dict[str, str]:
-    """The measured worker's whole environment of ours."""
+    """Return all of nameshot's environment variables for the measured worker."""
     return {
         "NAMESHOT_BROKER_URL": valkey.broker_url,
         "NAMESHOT_RESULT_BACKEND": valkey.result_backend,
@@ -76,7 +76,7 @@ def worker_settings(
         "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{picture_port}",
         "NAMESHOT_DEVICE": device,
         "NAMESHOT_METRICS_PORT": "0",
-        # There are fewer pictures than jobs, and every job is to do all of its work.
+        # There are fewer pictures than jobs, but every job must do all of its work.
         "NAMESHOT_EMBEDDING_CACHE_BYTES": "0",
         "NAMESHOT_FETCH_COALESCE": "false",
     }

@@ -1,4 +1,4 @@
-"""The report as a person reads it: on the terminal, and as Markdown for documents."""
+"""Formats the report for people: for the terminal, and as Markdown for the documentation."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ WHOLE = ("start s", "memory MB")
 
 
 def lines(report: dict[str, Any]) -> list[list[str]]:
-    """The cells under `COLUMNS`: the limits, nameshot, and the peers, label count after label count."""
+    """Return the cells under `COLUMNS`: the limits, nameshot and the peers, by label count."""
     found = [[label_of(row), name_of(row), *_figures(row)] for row in in_order(report["rows"])]
     errors = {name: one["error"] for name, one in report["contenders"].items() if "error" in one}
     return found + [["", name, f"failed: {error}", *[""] * (len(COLUMNS) - 3)] for name, error in errors.items()]
 
 
 def tables(report: dict[str, Any]) -> list[tuple[str, Sequence[str], list[list[str]]]]:
-    """Title, columns and lines of each table of the report that has lines."""
+    """Return the title, the columns and the lines of each table of the report."""
     machine = report["machine"]
     of_contenders = [
         [name, *(str(one.get(key, "")) for key in ("start_s", "memory_mb")), *_latencies(report, name)]
@@ -45,10 +45,14 @@ def tables(report: dict[str, Any]) -> list[tuple[str, Sequence[str], list[list[s
     offered = [f"p50/p95/p99 ms at {share:.0%}" for share in shares]
     return [
         (f"{report['model']}, {machine['cores']} cores of {machine['cpu']}", COLUMNS, lines(report)),
-        (f"whole contenders; loads in shares of {base_per_s:.1f} jobs/s", ("", *WHOLE, *offered), of_contenders),
         (
-            "CPU ms a job of nameshot, by stage",
-            ("model", "load", "labels", *STAGES, "outside the model", "queue's share of that", "the model", "client"),
+            f"start, memory and latency; the loads are shares of {base_per_s:.1f} jobs/s",
+            ("", *WHOLE, *offered),
+            of_contenders,
+        ),
+        (
+            "CPU ms per job of nameshot, by stage",
+            ("model", "load", "labels", *STAGES, "outside the model", "the queue's share of it", "the model", "client"),
             [
                 [
                     row["model_name"],
@@ -66,7 +70,7 @@ def tables(report: dict[str, Any]) -> list[tuple[str, Sequence[str], list[list[s
 
 
 def for_terminal(title: str, columns: Sequence[str], cells: list[list[str]]) -> Table:
-    """One of `tables`."""
+    """Return one of `tables` for the terminal."""
     table = Table(title=title)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < 2 else "right")
@@ -76,23 +80,23 @@ def for_terminal(title: str, columns: Sequence[str], cells: list[list[str]]) -> 
 
 
 def markdown(columns: Sequence[str], cells: list[list[str]]) -> str:
-    """One of `tables`."""
+    """Return one of `tables` as Markdown."""
     rule = ["---", "---", *["---:"] * (len(columns) - 2)]
     return "\n".join("| " + " | ".join(line) + " |" for line in (columns, rule, *cells))
 
 
 def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows as they are shown."""
+    """Return the rows in the order of the table."""
     return sorted(rows, key=_order)
 
 
 def in_words(report: dict[str, Any], ours: str) -> str:
-    """What no table says: the lone job, the best peer of each label count, and where an image's CPU time goes."""
+    """Return what no table shows: the lone job, the best peer by label count, and an image's CPU time by part."""
     lone = report["lone"]
     said = [
-        f"a lone job takes {lone['job_ms']} ms, a direct call of the model {lone['direct_ms']} ms: "
-        f"{lone['longer_ms']} ms longer",
-        "of the lone job's ms: " + ", ".join(f"{name} {ms}" for name, ms in lone["stages_ms"].items()),
+        f"a lone job takes {lone['job_ms']} ms, {lone['longer_ms']} ms longer than a direct call of the model "
+        f"({lone['direct_ms']} ms)",
+        "the lone job's stages in ms: " + ", ".join(f"{name} {ms}" for name, ms in lone["stages_ms"].items()),
     ]
     said += [
         f"{labels} labels: the best peer is {row['name']}; {ours} is {row['ahead']:.2f}x"
@@ -100,9 +104,9 @@ def in_words(report: dict[str, Any], ours: str) -> str:
     ]
     bare_ms = next((row["cpu_ms"] for row in report["rows"] if row["name"] == "forward"), None)
     said += [
-        f"{row['load']}, {row['labels']} labels, CPU ms an image: the model {row['model']:.1f}, alone {bare_ms:.1f}; "
-        f"decoding, which the bare loop does too, {row['decode']:.1f}; fetching {row['fetch']:.1f}; the queue "
-        f"{_queue_ms(row):.1f}; the client, which shares the cores, {row['client']:.1f}"
+        f"{row['load']}, {row['labels']} labels, CPU ms per image: the model {row['model']:.1f} (the bare forward pass "
+        f"{bare_ms:.1f}); decoding, which the bare loop does too, {row['decode']:.1f}; fetching {row['fetch']:.1f}; "
+        f"the queue {_queue_ms(row):.1f}; the client, which shares the cores, {row['client']:.1f}"
         for row in report["stages"]
         if bare_ms is not None and row["model_name"] == report["model"]
     ]
@@ -114,13 +118,13 @@ def _queue_ms(row: Mapping[str, Any]) -> float:
 
 
 def _order(row: dict[str, Any]) -> tuple[int, int, int]:
-    """Same labels before different ones; rows without labels first; the limits before those they limit."""
+    """Sort rows with the same labels before different ones, rows without labels first, and limits before others."""
     is_own = row["images_of_own_labels"] is not None
     return is_own, row["labels"] or 0, {"limit": 0, "single": 1, "bulk": 2, "clients": 3}[row["load"]]
 
 
 def label_of(row: Mapping[str, Any]) -> str:
-    """Its labels, in words."""
+    """Return a row's labels in words."""
     if row["labels"] is None:
         return ""
     images = row["images_of_own_labels"]
@@ -128,7 +132,7 @@ def label_of(row: Mapping[str, Any]) -> str:
 
 
 def name_of(row: Mapping[str, Any]) -> str:
-    """Who does what."""
+    """Return a row's name in words."""
     if row["load"] == "limit":
         return {"forward": "forward pass", "loop": "bare loop"}[row["name"]]
     return f"{row['name']}, {row['load']}" if row["load"] != "clients" else f"{row['name']}, waiting clients"

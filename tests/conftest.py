@@ -1,4 +1,4 @@
-"""What every test may use: a real Valkey, and an environment without settings of ours."""
+"""Fixtures for every test: a real Valkey, and an environment without ``NAMESHOT_*`` settings."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What takes too long for every day, or needs what few machines have."""
+    """Add options for tests that take long, or that need hardware that few machines have."""
     parser.addoption("--device", default="cpu", help="what models run on: cpu or cuda:0 (%(default)s)")
     parser.addoption(
         "--time-scale", type=float, default=0.4, help="what null workers multiply leases and the like by (%(default)s)"
@@ -29,46 +29,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where models run, and warnings that are not ours to mend."""
+    """Set where models run, and ignore a warning of another package."""
     # Here and in every process that a test starts: threads of PyTorch that wait for one another leave the cores to the
     # tests beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Celery 5.7 stores answers with SETEX, which redis-py 8.1 calls deprecated.
     if config.getoption("--device") == "cpu":
-        # Here and for every process that a test starts: what a machine with a GPU runs is what all others run.
+        # Here and for every process that a test starts: a machine with a GPU runs the same tests as all others.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     config.addinivalue_line("filterwarnings", "ignore:Call to deprecated setex:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No ``NAMESHOT_*`` variable of the person who runs the tests reaches them."""
+    """Remove the ``NAMESHOT_*`` variables of the environment in which the tests are started."""
     for name in [name for name in os.environ if name.startswith("NAMESHOT_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
 def device(pytestconfig: pytest.Config) -> str:
-    """What models run on, in float32: `cpu`, unless ``--device`` says otherwise."""
+    """Return the device on which models run in float32: `cpu`, unless ``--device`` names another."""
     return str(pytestconfig.getoption("--device"))
 
 
 @pytest.fixture(scope="session")
 def rounding(device: str) -> float:
-    """How far two ways to one unit vector may lie apart: a GPU takes another kernel for another batch."""
+    """Return how far two computations of one unit vector may differ: a GPU uses other kernels for other batch sizes."""
     return 1e-6 if device == "cpu" else 1e-5
 
 
 @pytest.fixture(scope="session")
 def valkey_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """One server for all tests; use `valkey`."""
+    """Start one server for all tests, which use it through `valkey`."""
     with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
         yield server
 
 
 @pytest.fixture
 def valkey(valkey_of_this_run: ValkeyServer) -> ValkeyServer:
-    """The shared server, empty. A test that stops or freezes a server uses `own_valkey`."""
+    """Return the shared server, emptied. A test that stops or freezes a server uses `own_valkey`."""
     with valkey_of_this_run.connect() as connection:
         connection.flushall()
     return valkey_of_this_run
@@ -76,6 +76,6 @@ def valkey(valkey_of_this_run: ValkeyServer) -> ValkeyServer:
 
 @pytest.fixture
 def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A server that this test may stop, freeze and start again."""
+    """Start a server that this test may stop, freeze and start again."""
     with ValkeyServer(tmp_path_factory.mktemp("own-valkey")) as server:
         yield server

@@ -1,18 +1,18 @@
-"""Facts about other processes, which tell nobody when they become true."""
+"""A function that waits until a condition holds, such as one about another process."""
 
 import time
 from collections.abc import Callable
 
-#: Longer than anything here takes, on a busy machine too.
+#: Longer than any condition takes to hold, even on a busy machine.
 TIMEOUT_S = 60.0
 
 
 def eventually(fact: Callable[[], object], said: Callable[[], str] = str) -> None:
-    """Return once the fact holds.
+    """Return once the condition holds; fail after `TIMEOUT_S`.
 
     Args:
-        fact: looked at a hundred times a second.
-        said: for the failure, a log for example.
+        fact: returns whether the condition holds; called about a hundred times a second.
+        said: returns the message of the failure, for example a log.
     """
     deadline_s = time.monotonic() + TIMEOUT_S
     while not fact():

@@ -1,4 +1,4 @@
-"""In CI no test skips itself: what it lacks is a failure, with the reason, but for a GPU."""
+"""In CI, a skipped test is a failure with the reason of the skip, unless the test needs a GPU."""
 
 import os
 from collections.abc import Generator
@@ -7,33 +7,33 @@ import pytest
 
 Report = pytest.TestReport | pytest.CollectReport
 
-#: How a reason begins that CI may skip for: it has no GPU.
+#: How the only reason begins for which a test may be skipped in CI, which has no GPU.
 NEEDS_A_GPU = "needs a GPU"
 
 
 def is_forbidden(report: Report) -> bool:
-    """Whether it was skipped where it must not be."""
-    # An expected failure is reported as a skip, too.
+    """Return whether a test was skipped that must not be skipped here."""
+    # Pytest reports an expected failure as skipped, too.
     if not os.environ.get("CI") or not report.skipped or hasattr(report, "wasxfail"):
         return False
     return not reason(report).startswith(NEEDS_A_GPU)
 
 
 def reason(report: Report) -> str:
-    """Why it was skipped."""
+    """Return why the test was skipped."""
     said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return str(said).removeprefix("Skipped: ")
 
 
 def fail(report: Report) -> None:
-    """Make a failure of it."""
+    """Turn the skip into a failure."""
     report.longrepr = f"skipped where CI is set ({reason(report)}): .ci/run should install what it needs."
     report.outcome = "failed"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, Report, Report]:
-    """Of a test, or of what it is given."""
+    """Turn a forbidden skip of a test or of one of its fixtures into a failure."""
     report = yield
     if is_forbidden(report):
         fail(report)
@@ -42,7 +42,7 @@ def pytest_runtest_makereport() -> Generator[None, Report, Report]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, Report, Report]:
-    """Of a whole module."""
+    """Turn a forbidden skip of a whole module into a failure."""
     report = yield
     if is_forbidden(report):
         fail(report)

@@ -1,4 +1,4 @@
-"""The shape of the code, as its reader is promised it: who imports whom, how large a file is, what an import costs."""
+"""The structure of the code: which module imports which, how long a file is, and what an import costs."""
 
 import ast
 import json
@@ -15,37 +15,37 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("producer", "worker")
-#: One idea a file. Tests may be longer, since their length is that of a list.
+#: A file holds one idea. Files of tests may be longer, because they are lists of independent tests.
 MAX_LINES = {"tests": 340}
 MAX_LINES_OF_CODE = 270
-#: Names that say nothing of what is inside.
+#: Names that say nothing about a file's contents.
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 #: A reader takes in nine names at once.
 MAX_FILES_AT_THE_TOP_OF_WORKER = 9
-#: Folders of tests that no room has to itself, and what they are about.
-ACROSS_ROOMS = {
-    "acceptance": "a whole worker, as plain Celery clients meet it",
+#: Folders of tests that belong to no single subpackage, and what they are about.
+ACROSS_SUBPACKAGES = {
+    "acceptance": "a whole worker, as plain Celery clients see it",
     "access": "the roles of a shared Redis, for every program",
     "benchmarks": "the programs that measure",
-    "chaos": "everything fails at once, and the null worker",
+    "chaos": "the null worker, and runs in which everything fails at once",
     "dependencies": "which versions are installed, and what a client does without",
     "docker": "the image and the services of compose",
     "docs": "the documents say what the code does",
-    "fundamentals": "the manual: what every user does",
-    "fuzz": "inputs that no one would think of",
-    "images": "files of strangers, from their bytes to pixels",
-    "secrets": "what no log and no key may hold, whichever program writes it",
-    "version_before": "two versions beside one another on one Redis",
+    "fundamentals": "what every user does, to be read as a manual",
+    "fuzz": "random and damaged inputs",
+    "images": "untrusted image files, from their bytes to pixels",
+    "secrets": "secrets that no program may write to a log or a key",
+    "version_before": "this and the previous version together on one Redis",
 }
-#: A name of ours between quotes or backticks: strings that Celery imports by, and what comments refer to.
+#: A dotted name of the packages in quotes or backticks: Celery imports by such strings, and comments contain them.
 OURS = re.compile(r"(?<=[\"'`~])(?:worker|producer)(?:\.[A-Za-z_]+)+(?::[A-Za-z_]+)?(?=[\"'`])")
 CELERYS = {"celery", "kombu", "billiard", "vine"}
-#: Files of data whose names look like modules.
+#: Data files whose names look like modules.
 NO_MODULES = {"worker.ready", "worker.log"}
 
 
 def sources(*folders: str) -> list[Path]:
-    """Ours: what is in hidden folders was made by a run (environments of the benchmark's peers, for one)."""
+    """Return the source files of folders, without hidden folders such as the virtual environments of benchmarks."""
     found = [file.relative_to(ROOT) for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
     return [ROOT / file for file in found if not any(part.startswith(".") for part in file.parts)]
 
@@ -56,7 +56,7 @@ def module_of(file: Path) -> str:
 
 
 def named_by(node: ast.AST) -> Iterator[str]:
-    """Modules, or names in them, that an import statement names; none if the node is no such statement."""
+    """Yield the modules, and the names in them, of an import statement; nothing if the node is something else."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module:
@@ -65,13 +65,13 @@ def named_by(node: ast.AST) -> Iterator[str]:
 
 
 def imports_at_start(file: Path) -> Iterator[str]:
-    """Modules that loading this file loads: not those inside functions or under TYPE_CHECKING."""
+    """Yield the modules that this file imports when it is loaded: not those inside functions or under TYPE_CHECKING."""
     for node in ast.parse(file.read_text()).body:
         yield from named_by(node)
 
 
 def imports_outside_functions(file: Path) -> Iterator[str]:
-    """Modules that this file needs to load or to be understood: those under TYPE_CHECKING too."""
+    """Yield the modules that this file imports outside functions, including those under TYPE_CHECKING."""
     found: list[ast.AST] = [ast.parse(file.read_text())]
     for node in found:
         yield from named_by(node)
@@ -80,7 +80,7 @@ def imports_outside_functions(file: Path) -> Iterator[str]:
 
 
 def imported(file: Path) -> Iterator[str]:
-    """Modules that a file imports, wherever the statement stands, or by calling ``import_module``."""
+    """Yield the modules that a file imports anywhere, by a statement or by calling ``import_module``."""
     for node in ast.walk(ast.parse(file.read_text())):
         yield from named_by(node)
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
@@ -98,12 +98,12 @@ def roots_of(file: Path) -> set[str]:
 
 
 def named_in_text(file: Path) -> set[str]:
-    """What strings, docstrings and comments name of ours: ``worker.fetch.pool:Name``, or with a dot before the name."""
+    """Return the dotted names of the packages in strings and comments: ``worker.fetch.pool:Name`` or with a dot."""
     return {found[0] for found in OURS.finditer(file.read_text())} - NO_MODULES
 
 
-def room_of(module: str) -> str:
-    """A package's part that a reader sees first: its second name."""
+def subpackage_of(module: str) -> str:
+    """Return a module's subpackage: the first two parts of its name."""
     return ".".join(module.split(".")[:2])
 
 
@@ -113,9 +113,9 @@ def our_imports(of: Callable[[Path], Iterator[str]] = imports_at_start) -> dict[
     return {module_of(file): {name for name in of(file) if name in modules} - {module_of(file)} for file in files}
 
 
-def test_imports_form_a_drawing_without_circles() -> None:
+def test_imports_between_modules_form_no_cycle() -> None:
     graph = {
-        # A package's __init__ re-exports its own modules; they may name the package's siblings, never the package.
+        # A package's __init__ re-exports names of its modules, so imports of a package by its own modules do not count.
         module: {name for name in names if not module.startswith(f"{name}.")}
         for module, names in our_imports(imports_outside_functions).items()
     }
@@ -123,28 +123,29 @@ def test_imports_form_a_drawing_without_circles() -> None:
     list(TopologicalSorter(graph).static_order())
 
 
-def test_rooms_form_a_drawing_without_circles() -> None:
-    rooms: dict[str, set[str]] = defaultdict(set)
+def test_imports_between_subpackages_form_no_cycle() -> None:
+    subpackages: dict[str, set[str]] = defaultdict(set)
     for module, names in our_imports(imports_outside_functions).items():
-        rooms[room_of(module)] |= {room_of(name) for name in names} - {room_of(module), module.split(".")[0]}
+        own = subpackage_of(module)
+        subpackages[own] |= {subpackage_of(name) for name in names} - {own, module.split(".")[0]}
 
-    list(TopologicalSorter(rooms).static_order())
+    list(TopologicalSorter(subpackages).static_order())
 
 
-def test_the_tests_of_a_room_stand_in_a_folder_of_its_name() -> None:
-    rooms = {file.parent.name for package in PACKAGES for file in (ROOT / package).glob("*/__init__.py")}
+def test_the_tests_of_a_subpackage_are_in_a_folder_with_its_name() -> None:
+    subpackages = {file.parent.name for package in PACKAGES for file in (ROOT / package).glob("*/__init__.py")}
     folders = {file.parent.name for file in (ROOT / "tests").glob("*/*.py")}
 
-    assert folders - rooms - {*PACKAGES, "nameshot"} == set(ACROSS_ROOMS)
+    assert folders - subpackages - {*PACKAGES, "nameshot"} == set(ACROSS_SUBPACKAGES)
 
 
-def test_few_files_stand_at_the_top_of_the_worker() -> None:
+def test_the_worker_package_has_few_files_outside_its_subpackages() -> None:
     found = {file.name for file in (ROOT / "worker").glob("*.py")} - {"__init__.py"}
 
     assert len(found) <= MAX_FILES_AT_THE_TOP_OF_WORKER, sorted(found)
 
 
-def test_a_public_class_name_means_one_thing() -> None:
+def test_no_two_public_classes_have_the_same_name() -> None:
     places = defaultdict(list)
     for file in sources(*PACKAGES):
         for node in ast.parse(file.read_text()).body:
@@ -154,14 +155,14 @@ def test_a_public_class_name_means_one_thing() -> None:
     assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
 
 
-def test_what_a_string_names_of_ours_is_there() -> None:
+def test_every_dotted_name_in_a_string_or_comment_exists() -> None:
     for file in sources(*PACKAGES):
         for name in named_in_text(file):
             assert is_there(name.replace(":", ".")), f"{file} names {name}"
 
 
 def is_there(name: str) -> bool:
-    """Whether a dotted name leads to a module, or through one to something in it."""
+    """Return whether a dotted name is a module or something in a module."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
@@ -174,38 +175,38 @@ def is_there(name: str) -> bool:
     return False
 
 
-def test_the_producer_reaches_the_worker_by_one_door_only() -> None:
+def test_the_producer_refers_to_no_worker_module_but_worker_command() -> None:
     for file in sources("producer"):
         assert not any(name == "worker" for name in imported(file)), file
         found = {name for name in {*imported(file), *constants(file)} if re.fullmatch(r"worker(\.[A-Za-z_]+)*", name)}
-        found -= NO_MODULES | {"worker"}  # the word alone is the name of a command, and an import needs more
+        found -= NO_MODULES | {"worker"}  # "worker" alone is the name of a command
         assert found <= {"worker.command"}, f"{file}: {found}"
 
 
-def test_the_producer_knows_neither_celery_nor_kombu() -> None:
+def test_the_producer_imports_neither_celery_nor_kombu() -> None:
     for file in sources("producer"):
         assert not roots_of(file) & CELERYS, file
 
 
-def test_celery_and_kombu_are_known_in_three_rooms() -> None:
+def test_only_three_subpackages_import_celery_and_kombu() -> None:
     for file in sources("worker"):
-        if room_of(module_of(file)) not in {"worker.celery", "worker.jobs", "worker.delivery"}:
+        if subpackage_of(module_of(file)) not in {"worker.celery", "worker.jobs", "worker.delivery"}:
             assert not roots_of(file) & CELERYS, file
 
 
-def test_requests_and_urllib3_are_known_where_files_are_fetched() -> None:
+def test_only_worker_fetch_imports_requests_and_urllib3() -> None:
     for file in sources("worker", "producer"):
-        if room_of(module_of(file)) != "worker.fetch":
+        if subpackage_of(module_of(file)) != "worker.fetch":
             assert not roots_of(file) & {"requests", "urllib3"}, file
 
 
-def test_only_the_model_package_imports_torch_and_transformers() -> None:
+def test_only_worker_model_imports_torch_and_transformers() -> None:
     for file in sources("producer", "worker"):
-        if room_of(module_of(file)) != "worker.model":
+        if subpackage_of(module_of(file)) != "worker.model":
             assert not roots_of(file) & {"torch", "transformers"}, file
 
 
-def test_settings_are_read_in_one_place_and_leaves_take_plain_values() -> None:
+def test_only_a_few_named_modules_import_the_worker_s_settings() -> None:
     readers = {module for module, names in our_imports().items() if "worker.settings" in names}
 
     assert readers <= {
@@ -214,20 +215,20 @@ def test_settings_are_read_in_one_place_and_leaves_take_plain_values() -> None:
     }
 
 
-def test_a_redis_url_is_read_in_one_place() -> None:
+def test_code_connects_to_redis_only_through_producer_broker_dialling() -> None:
     for file in sources("producer", "worker"):
         assert "from_url(" not in file.read_text(), f"{file}: use producer.broker.dialling.connect"
 
 
 @pytest.mark.parametrize("folder", ["producer", "worker", "benchmarks", "checkpoint", "tests"])
-def test_no_file_is_too_long_or_named_after_nothing(folder: str) -> None:
+def test_no_file_is_too_long_or_has_a_name_that_says_nothing(folder: str) -> None:
     for file in sources(folder):
         assert len(file.read_text().splitlines()) <= MAX_LINES.get(folder, MAX_LINES_OF_CODE), file
         assert file.stem not in NAMELESS, file
 
 
 def fresh_import(module: str) -> dict[str, object]:
-    """Import a module in a new interpreter; what got loaded, and the CPU seconds it took."""
+    """Import a module in a new interpreter; return the loaded modules and the CPU seconds that the import took."""
     code = (
         "import json, sys, time; before = time.process_time();"
         f"import {module};"
@@ -238,7 +239,7 @@ def fresh_import(module: str) -> dict[str, object]:
     return loaded
 
 
-def test_a_producer_needs_neither_torch_nor_transformers_nor_pillow_nor_the_worker() -> None:
+def test_importing_the_producer_loads_neither_torch_nor_transformers_nor_pillow_nor_the_worker() -> None:
     modules = fresh_import("producer.public")["modules"]
 
     assert isinstance(modules, list)
@@ -258,28 +259,28 @@ def test_importing_the_worker_app_loads_no_torch() -> None:
     assert not {"torch", "transformers"} & set(modules)
 
 
-def test_the_launcher_of_workers_stays_small() -> None:
+def test_the_launcher_of_workers_loads_no_large_package() -> None:
     modules = fresh_import("worker.runtime.launcher")["modules"]
 
     assert isinstance(modules, list)
     assert not {"torch", "transformers", "celery", "kombu", "redis"} & set(modules)
 
 
-def test_a_decoder_process_holds_neither_the_model_s_libraries_nor_any_that_knows_the_network() -> None:
+def test_a_decoder_process_loads_neither_model_nor_network_libraries() -> None:
     modules = fresh_import("worker.decoding.child")["modules"]
 
     assert isinstance(modules, list)
     assert not {"torch", "transformers", "celery", "kombu", "redis", "requests", "urllib3", "pydantic"} & set(modules)
 
 
-def test_an_engine_process_knows_neither_celery_nor_redis_nor_how_to_download() -> None:
+def test_an_engine_process_loads_neither_celery_nor_redis_nor_libraries_that_download() -> None:
     modules = fresh_import("worker.engine_process.main")["modules"]
 
     assert isinstance(modules, list)
     assert not {"torch", "transformers", "celery", "kombu", "redis", "requests", "urllib3"} & set(modules)
 
 
-def test_importing_either_side_starts_no_thread_and_reads_no_setting() -> None:
+def test_importing_the_producer_or_the_worker_starts_no_thread_and_reads_no_setting() -> None:
     code = (
         "import os, threading; os.environ.update(NAMESHOT_BROKER_URL='nonsense://', NAMESHOT_MAX_BATCH='nonsense');"
         "import producer.public, worker.celery; print(threading.active_count())"
@@ -290,7 +291,7 @@ def test_importing_either_side_starts_no_thread_and_reads_no_setting() -> None:
 
 
 def constants_comments(file: Path) -> Iterator[str]:
-    """Each comment that begins with ``#:``, its lines joined."""
+    """Yield each comment that begins with ``#:``, with its lines joined."""
     for block in re.findall(r"(?:^ *#: ?.*\n)+", file.read_text(), re.MULTILINE):
         yield " ".join(line.strip().removeprefix("#:").strip() for line in block.splitlines())
 
@@ -302,7 +303,7 @@ def test_a_constants_comment_is_a_whole_sentence() -> None:
             assert comment.endswith("."), f"{file}: {comment}"
 
 
-def test_no_sentence_takes_a_machine_for_a_person() -> None:
+def test_no_sentence_calls_a_program_nobody_whoever_or_somebody() -> None:
     pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     for file in [*sources("nameshot", *PACKAGES), *pages]:
         assert not re.search(r"(?i)\b(nobody|whoever|somebody)\b", file.read_text()), file

@@ -1,4 +1,4 @@
-"""Where CI is set, a test that skips itself has failed."""
+"""If the variable `CI` is set, a skipped test is a failure."""
 
 import os
 import re
@@ -22,7 +22,7 @@ EXPECTED_TO_FAIL = "@pytest.mark.xfail(reason='known')\ndef test_it():\n    asse
 
 
 def outcome(folder: Path, tests: dict[str, str], *options: str, ci: str | None) -> "subprocess.CompletedProcess[str]":
-    """What pytest makes of these tests, a module each."""
+    """Run pytest on these tests, each in a module of its own, and return how it ended."""
     (folder / "conftest.py").write_text(CONFTEST)
     for name, test in tests.items():
         (folder / f"test_{name}.py").write_text(f"import pytest\n{test}\n")
@@ -38,7 +38,7 @@ def outcome(folder: Path, tests: dict[str, str], *options: str, ci: str | None) 
 
 
 @pytest.mark.parametrize("options", [(), ("--numprocesses=1",)], ids=["here", "in a process of xdist"])
-def test_a_skip_is_a_failure_with_its_reason_where_ci_is_set(options: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_skip_in_ci_is_a_failure_with_the_reason_of_the_skip(options: tuple[str, ...], tmp_path: Path) -> None:
     done = outcome(tmp_path, TESTS, *options, ci="true")
 
     assert done.returncode != 0
@@ -48,14 +48,14 @@ def test_a_skip_is_a_failure_with_its_reason_where_ci_is_set(options: tuple[str,
     assert not re.search("[0-9] skipped", done.stdout)
 
 
-def test_a_skip_is_one_elsewhere(tmp_path: Path) -> None:
+def test_a_skip_outside_ci_stays_a_skip(tmp_path: Path) -> None:
     done = outcome(tmp_path, TESTS, ci=None)
 
     assert f"{len(TESTS)} skipped" in done.stdout
     assert not re.search("failed|error", done.stdout)
 
 
-def test_ci_may_lack_a_gpu_and_an_expected_failure_is_no_skip(tmp_path: Path) -> None:
+def test_in_ci_a_test_that_needs_a_gpu_may_be_skipped_and_an_expected_failure_is_allowed(tmp_path: Path) -> None:
     done = outcome(tmp_path, {"gpu": GPU, "known": EXPECTED_TO_FAIL}, ci="true")
 
     assert done.returncode == 0, done.stdout

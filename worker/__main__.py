@@ -18,7 +18,7 @@ def run(arguments: Sequence[str]) -> int:
         arguments: empty, or the path of an engine process's socket and the number of its fronts.
 
     Returns:
-        The exit status; `Celery.worker_main` itself returns none.
+        The exit status, which `Celery.worker_main` does not return.
     """
     if arguments:
         app.front = Front(Path(arguments[0]), int(arguments[1]))

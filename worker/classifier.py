@@ -36,7 +36,7 @@ class Attempt:
 
     Attributes:
         scope: the deadline and cancellation of the attempt.
-        queue: the queue of the message, whose share of places and batches its images get.
+        queue: the message's queue, which determines the images' share of places and batches.
         queued_ms: how long the message waited in its queue; None if unknown.
         images: set only for a suspected bulk job; takes the number of images and returns, for each image, its scope, or
             the failure with which it is skipped.
@@ -80,8 +80,8 @@ class Classifier:
         self._telemetry = telemetry
         places = of_places(concurrency)
         self._places = Budget(places, "the worker was too busy to start on this image in time.")
-        # The bulk messages of a queue share its threads. There are fewer threads than the queue has places, so that
-        # single jobs, which run in their callers' threads, always find a place.
+        # The bulk messages of a queue share its threads, as many as the queue `bulk` has places. Unless places are very
+        # few, this leaves some places of `high` and `default` to single jobs, which run in their callers' threads.
         self._threads = {queue: ThreadPoolExecutor(places.bulk, thread_name_prefix=f"many-{queue}") for queue in QUEUES}
 
     def classify(self, job: ClassifyJob, attempt: Attempt) -> Result:
@@ -121,7 +121,7 @@ class Classifier:
         return outcomes
 
     def close(self) -> None:
-        """Stop the threads and the device, and close all connections; images that still wait fail."""
+        """Stop all threads, including the device's, and close all connections; images that still wait fail."""
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
         self._images.close()

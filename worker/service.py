@@ -149,7 +149,9 @@ def build(
         if front is None
         else _engine_process(settings, front, load_preparation, on_other_model)
     )
-    allow_open_files(concurrency)
+    # At most half of the idle connections lead to one host, so twice `fetch_per_host` keeps all of that host's.
+    idle_downloads = max(concurrency, 2 * min(concurrency, settings.fetch_per_host))
+    allow_open_files(concurrency, idle_downloads)
     labels = LabelCache(engine)
     # Create the shared cache only if it is used: for a checkpoint in a folder, its key requires reading all files.
     is_shared = settings.shared_cache_bytes and settings.embedding_cache_bytes
@@ -164,8 +166,7 @@ def build(
         policy,
         max_bytes=settings.max_bytes,
         timeout_s=settings.fetch_timeout,
-        # At most half of the idle connections lead to one host, so twice `fetch_per_host` keeps all of that host's.
-        max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
+        max_connections=idle_downloads,
         per_host=settings.fetch_per_host,
         ca_file=_ca_file(settings),
         user_agent=settings.fetch_user_agent or "/".join(filter(None, ("nameshot", own_version()))),
@@ -207,7 +208,7 @@ def _engine_process(
     logger.info("waiting for the engine")
     info = _engine_info(front.socket)
     model = RemoteModel(info, lambda: load_preparation(checkpoint(settings.model), info.revision, info.family))
-    # All fronts together have as many images in flight as one worker would have.
+    # With ``auto``, all fronts together have about as many images in flight as one worker would have.
     concurrency = _concurrency(settings, info.max_batch, info.parallel_batches, front.fronts)
     engine = RemoteEngine(front.socket, info, slots=concurrency, on_other_model=on_other_model)
     return model, engine, concurrency

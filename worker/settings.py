@@ -10,11 +10,11 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from producer.settings import ProducerSettings
+from producer.settings import WANTED, ProducerSettings
 
-#: No sensible job takes longer than this day, and on some platforms a timeout of a few weeks overflows.
+#: No sensible job takes longer than a day, and on some platforms a timeout of a few weeks overflows.
 MAX_SECONDS: Final = 86_400
-#: No process has more memory than these ten terabytes, so a larger value is a typing mistake.
+#: No process has more memory than ten terabytes, so a larger value is a typing mistake.
 MAX_CACHE_BYTES: Final = 10_000_000_000_000
 #: Each image in flight needs a thread, and one process cannot run many more threads than this.
 MAX_CONCURRENCY: Final = 4096
@@ -34,7 +34,7 @@ class WorkerSettings(ProducerSettings):
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto",
-        description="float32 on a CPU, float16 on a GPU that is fast at it; or `float32`, `float16`, `bfloat16`",
+        description="`float32`, `float16`, `bfloat16`, or `auto`: float32 on a CPU, float16 on a GPU with tensor cores",
     )
     max_batch: Annotated[int, Field(ge=1, le=4096)] | Auto = Field(
         "auto", description="maximum images in one forward pass"
@@ -44,8 +44,8 @@ class WorkerSettings(ProducerSettings):
         0,
         ge=0,
         le=60_000,
-        description="target for the time from entering the device's queue to the embedding, for images of `high` and "
-        "`default`; the worker sizes batches to meet it; 0 = off",
+        description="target for the milliseconds in which an image of `high` or `default` gets from the device's queue "
+        "to its embedding; the worker sizes batches to meet the target; 0 = off",
     )
     concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Auto = Field(
         "auto", description="images in flight in one worker process, from single and bulk jobs together"
@@ -89,7 +89,7 @@ class WorkerSettings(ProducerSettings):
         50_000_000,
         ge=1,
         le=1_000_000_000,  # decoding one image of a billion pixels takes 36 GB
-        description="maximum pixels of one image; it also bounds the decoded pixels in flight",
+        description="maximum pixels of one image; this setting also bounds the memory for decoding",
     )
     decoder: Literal["process", "thread"] = Field(
         "process" if sys.platform == "linux" else "thread",
@@ -121,6 +121,7 @@ class WorkerSettings(ProducerSettings):
     fetch_user_agent: str = Field(
         "",
         pattern=r"[\x20-\x7e]*",
+        json_schema_extra={WANTED: "printable ASCII characters"},
         description="the `User-Agent` of downloads; default `nameshot/` and the version",
     )
     fetch_ca_file: Path | None = Field(
@@ -130,12 +131,13 @@ class WorkerSettings(ProducerSettings):
         "",
         repr=False,
         description="the HTTP proxy of all downloads, `http://USER:PASSWORD@HOST:PORT`; the worker resolves and checks "
-        "hosts as without a proxy and names addresses to it. `HTTP_PROXY` and its kin have no effect",
+        "hosts as without a proxy, and gives the proxy only addresses. `HTTP_PROXY` and similar variables "
+        "have no effect",
     )
     fetch_proxy_tunnel: bool = Field(
         False,
         description="whether the proxy tunnels `http` too (CONNECT), as it does `https`. Proxies such as Squid and "
-        "tinyproxy otherwise send the address as `Host`, and a server of several sites then sends another one's image",
+        "tinyproxy otherwise send the address as `Host`, and a server of several sites then responds for the wrong one",
     )
     fetch_direct: str = Field(
         "", description="addresses that downloads reach without the proxy: `CIDR:PORT` or `CIDR:*`, comma-separated"

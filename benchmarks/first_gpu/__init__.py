@@ -1,5 +1,5 @@
-"""Everything that a GPU has to tell the first time there is one, in six minutes: ``python -m benchmarks.first_gpu``.
+"""A first test of a GPU, in six minutes at most: ``python -m benchmarks.first_gpu``.
 
-`steps` lists what is done and how long each part may take; `__main__` runs each in a process of its own (`runner`), so
-that one which hangs, or loses the device, costs its own time only; `report` prints what came out.
+`steps` lists the steps and their time limits. `__main__` runs each step in its own process (`runner`), so that a step
+which hangs or loses the device costs only its own time. `report` prints the results.
 """

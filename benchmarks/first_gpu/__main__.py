@@ -1,7 +1,7 @@
-"""``python -m benchmarks.first_gpu``: a first look at a GPU, in six minutes; ``--quick`` tries the program anywhere.
+"""``python -m benchmarks.first_gpu``: a first test of a GPU, in six minutes; ``--quick`` tries the program anywhere.
 
-What it needs beside the project's own packages it makes itself: no network, no model hub, no Redis. Results are written
-after every step, so that a run which is cut off has kept what it had.
+The program needs no network, no Hub and no Redis server, because it creates its checkpoints and starts Valkey itself.
+It writes the results after every step, so that a run which is cut off keeps them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ RESULTS = Path(__file__).parents[1] / "results" / "first_gpu.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the steps; 0 when all that had to hold did, 1 when not, 2 where there is no such device."""
+    """Run the steps; return 0 if every check holds, 1 if a check or a step fails, 2 if there is no such device."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.first_gpu", description=__doc__)
-    parser.add_argument("--device", help="as NAMESHOT_DEVICE (cuda:0; with --quick the CPU where there is no GPU)")
+    parser.add_argument("--device", help="as NAMESHOT_DEVICE (cuda:0; with --quick, the CPU if there is no GPU)")
     parser.add_argument("--quick", action="store_true", help="small models and short measurements")
-    parser.add_argument("--only", nargs="+", choices=[step.name for step in STEPS], metavar="STEP", help="these steps")
-    parser.add_argument("--total-s", type=float, help=f"for all steps ({TOTAL_S:.0f}; quick {QUICK_TOTAL_S:.0f})")
-    parser.add_argument("--output", type=Path, help="results/first_gpu.json for a GPU in full, otherwise none")
+    parser.add_argument("--only", nargs="+", choices=[step.name for step in STEPS], metavar="STEP", help="only these")
+    total = f"time limit of all steps in seconds ({TOTAL_S:.0f}; with --quick {QUICK_TOTAL_S:.0f})"
+    parser.add_argument("--total-s", type=float, help=total)
+    parser.add_argument("--output", type=Path, help="file to write (results/first_gpu.json if not quick, on a GPU)")
     chosen = parser.parse_args(arguments)
     device = chosen.device or ("cpu" if chosen.quick and gpu_name("cuda:0") is None else "cuda:0")
     if device != "cpu" and gpu_name(device) is None:
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_all(given: Given, steps: Sequence[Step], total_s: float, output: Path | None) -> dict[str, Any]:
-    """All steps that there is time for; the report is written after each."""
+    """Run all steps for which there is time, write the report after each, and return it."""
     report: dict[str, Any] = {"device": given.device, "quick": given.quick, "steps": {}}
     deadline_s = time.monotonic() + total_s
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +67,7 @@ def run_all(given: Given, steps: Sequence[Step], total_s: float, output: Path | 
                 if limit_s > 0:
                     result = run_step(command("step", step.name, given), Path(folder) / step.name, limit_s)
                 else:
-                    result = {"ended": "not begun: no time was left", "seconds": 0.0}
+                    result = {"ended": "not begun, because no time was left", "seconds": 0.0}
                 report["steps"][step.name] = result
                 if output is not None:
                     output.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ def run_all(given: Given, steps: Sequence[Step], total_s: float, output: Path | 
 
 
 def command(module: str, *arguments: Given | str) -> list[str]:
-    """A module of this package, run by this Python."""
+    """Return the command that runs a module of this package."""
     texts = [each.to_json() if isinstance(each, Given) else each for each in arguments]
     return [sys.executable, "-m", f"benchmarks.first_gpu.{module}", *texts]
 

@@ -1,8 +1,9 @@
 """A real model that breaks its device for one picture and for one label.
 
-On a GPU by an index beyond a tensor's end, which the device itself asserts: from then on every call of the process
-fails. On a CPU, which survives that, it only says so. ``python -m benchmarks.first_gpu.breaking SOCKET`` is an engine
-process, and ``celery -A benchmarks.first_gpu.breaking worker`` a worker.
+On a GPU it uses an index beyond a tensor's end, which fails an assertion on the device: from then on, every call of the
+process fails. A CPU would survive that, so there the model only raises the error. ``python -m
+benchmarks.first_gpu.breaking SOCKET`` is an engine process, and ``celery -A benchmarks.first_gpu.breaking worker`` is a
+worker.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from worker.model.interface import DeviceLostError, Float32, Prepared
 
 __all__ = ["app"]
 
-#: The top left pixel of the picture.
+#: The top left pixel of the picture that breaks the device.
 PIXEL: Final = (255, 0, 255)
 LABEL: Final = "an index beyond the end"
 
 
 class Breaking:
-    """A model, until its device is broken."""
+    """A model that works until its device is broken."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -34,12 +35,12 @@ class Breaking:
         return getattr(self._model, name)
 
     def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
-        """As the model does, but for that picture and those after it."""
+        """Embed images as the model does, until a batch contains the picture that breaks the device."""
         self._use_device(any(tuple(image.arrays["pixels"][0, 0]) == PIXEL for image in batch))
         return self._model.embed_images(batch, parallel)
 
     def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:
-        """As the model does, but for that label and those after it."""
+        """Embed prompts as the model does, until one contains the label that breaks the device."""
         self._use_device(any(LABEL in prompt for prompt in prompts))
         return self._model.embed_texts(prompts, parallel)
 
@@ -50,7 +51,7 @@ class Breaking:
             forward_pass(self._break)
         self._is_broken |= breaks
         if self._is_broken and self._model.device == "cpu":
-            raise DeviceLostError("a CPU does not break; this one says that it did")
+            raise DeviceLostError("a CPU does not break; this model only acts as if it had")
 
     def _break(self) -> None:
         import torch
@@ -61,7 +62,7 @@ class Breaking:
 
 
 def load(*arguments: Any, **named: Any) -> Model:
-    """As `worker.model.load_model`."""
+    """Load a model as `worker.model.load_model` does, and make it breakable."""
     return cast(Model, Breaking(load_model(*arguments, **named)))
 
 

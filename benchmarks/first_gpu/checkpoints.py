@@ -1,4 +1,4 @@
-"""Makes a checkpoint beside the first steps: ``python -m benchmarks.first_gpu.checkpoints GIVEN FAMILY``."""
+"""Makes a checkpoint while the first steps run: ``python -m benchmarks.first_gpu.checkpoints GIVEN FAMILY``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images a second through the engine, in this process and in one of its own, beside the bare forward pass."""
+"""Measures the engine's images per second, in this process and in an engine process, beside the bare forward pass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker.model import load_model
 
 
 def run(given: Given, notes: Notes) -> None:
-    """Measure each model, in batches as a worker takes them, and in larger ones with the most fronts."""
+    """Measure each model, with a worker's usual batches, and with larger batches and the most fronts."""
     counts = (1, 2) if given.quick else (1, 4, 8)
     for family in given.models:
         folder = given.checkpoint(family)
@@ -32,9 +32,9 @@ def run(given: Given, notes: Notes) -> None:
         rows: dict[str, Any] = {"bare images/s": {str(size): rate for size, rate in bare.items()}, "LocalEngine": local}
         notes.figure(family, rows)
         parallel = model.parallel_batches
-        del model  # the engine process is to have the device alone
+        del model  # the engine process should have the device to itself
         for size in bare:
-            # Half of them by each front, so that four and more compete for places as a worker's jobs do.
+            # Each front has half of the usual images in flight, so that four fronts compete as a worker's jobs do.
             threads = -(-default_concurrency(size, parallel) // 2)
             fronts = counts if size == usual else counts[-1:]
             rates = {}
@@ -42,7 +42,7 @@ def run(given: Given, notes: Notes) -> None:
                 rates[count] = row["images/s"]
                 rows[f"batches of {size}, fronts: {count}"] = {**row, "of bare": rates[count] / max(bare.values())}
                 notes.figure(family, rows)
-            notes.check(f"{family}, batches of {size}: something is answered", all(rates.values()), rates)
+            notes.check(f"{family}, batches of {size}: all fronts get answers", all(rates.values()), rates)
             notes.line(
                 f"{family}, batches of {size}: bare {bare[size]:,.0f} images/s, "
                 + (f"LocalEngine {local:,.0f}, " if size == usual else "")
@@ -53,7 +53,7 @@ def run(given: Given, notes: Notes) -> None:
 def _through_a_process(
     given: Given, folder: Path, size: int, threads: int, counts: Sequence[int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """How many fronts, and what they got; all are connected from the start, and idle while fewer measure."""
+    """Yield each number of fronts and its figures; all fronts stay connected, and some are idle if fewer measure."""
     seconds = given.seconds(3)
     with engine_process(folder, given.device, size) as engine, contextlib.ExitStack() as stack:
         with ThreadPoolExecutor(max(counts)) as starting:
@@ -69,10 +69,10 @@ def _through_a_process(
 
 
 def _thread_cpu_s(pid: int) -> dict[str, float]:
-    """CPU seconds so far of each thread of a process."""
+    """Return the CPU seconds so far of each thread of a process."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the thread has just ended
             fields = (task / "stat").read_text().rpartition(")")[2].split()
             found[task.name] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return found

@@ -1,4 +1,4 @@
-"""Which GPU, driver and libraries the figures are of."""
+"""Records the GPU, the driver and the libraries with which the figures are measured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SMI_TIMEOUT_S: Final = 20.0
 
 
 def run(given: Given, notes: Notes) -> None:
-    """Look around."""
+    """Record the facts, and check that every package is installed."""
     versions = {package: _version(package) for package in _PACKAGES}
     notes.figure("versions", versions)
     notes.figure("python", platform.python_version())

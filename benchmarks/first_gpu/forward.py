@@ -1,4 +1,4 @@
-"""The bare forward pass, `embed_images` around it, and where the time of one batch goes."""
+"""Measures the bare forward pass, `embed_images`, and the parts of the time of one batch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(given: Given, notes: Notes) -> None:
             if given.on_gpu:
                 try:
                     raw[str(size)]["graph"] = bare.graph_per_s(given.seconds(1))
-                except RuntimeError as error:  # an operation that no graph may hold; the rest is worth having
+                except RuntimeError as error:  # a graph cannot hold some operation; the other figures are still useful
                     notes.figure(f"{family}, no graph of {size}", str(error)[:300])
                 torch.backends.cuda.enable_cudnn_sdp(False)
                 raw[str(size)]["eager without cuDNN's attention"] = bare.eager_per_s(given.seconds(0.7))
@@ -67,7 +67,7 @@ def _images(model: Model) -> list[Prepared]:
 
 
 def _parts_ms(model: Any, batch: list[Prepared]) -> dict[str, float]:
-    """Each part alone, waited for: what overlaps in `embed_images` is counted twice here. Medians of five."""
+    """Return the median time of each part alone; parts that overlap in `embed_images` do not overlap here."""
     import torch
 
     on_gpu = model.device != "cpu"

@@ -1,4 +1,4 @@
-"""What every step of a run is given."""
+"""The parameters of a run, which every step receives."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-#: Checkpoints of full size, and what a quick run has in their place.
+#: The checkpoints of a full run, and the small one of a quick run.
 FULL: Final = ("clip-vit-b32", "clip-vit-l14")
 QUICK: Final = ("clip",)
-#: Another process is making it: ViT-L/14 takes some 20 s.
+#: A step waits this long for a checkpoint that another process makes; ViT-L/14 takes some 20 s.
 CHECKPOINT_S: Final = 120.0
 
 
 @dataclass(frozen=True)
 class Given:
-    """One run.
+    """The parameters of one run.
 
     Attributes:
         device: as ``NAMESHOT_DEVICE``.
-        quick: small models and short measurements, to try the code itself.
-        folder: for checkpoints, which are kept, and what steps write.
+        quick: whether models are small and measurements short, to try the code itself.
+        folder: the folder for checkpoints, which are kept, and for files of the steps.
     """
 
     device: str
@@ -32,25 +32,25 @@ class Given:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the device is one."""
+        """Whether the device is a GPU."""
         return self.device != "cpu"
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names of `tests.model.checkpoints.RECIPES`: the smaller one first."""
+        """The models' names in `tests.model.checkpoints.RECIPES`, the smaller model first."""
         return QUICK if self.quick else FULL
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """Sizes that are measured; the first is what a worker would take by itself."""
+        """The batch sizes to measure; the first is the size that a worker would choose."""
         return (8, 16) if self.quick else (64, 256, 512)
 
     def seconds(self, full: float) -> float:
-        """Of one measurement."""
+        """Return the duration of one measurement: ``full`` seconds, or less in a quick run."""
         return min(full, 0.3) if self.quick else full
 
     def checkpoint(self, family: str) -> Path:
-        """The folder of one, once it is there: processes of this run make them."""
+        """Wait until another process of this run has made a checkpoint, and return its folder."""
         folder = Path(self.folder) / family
         deadline_s = time.monotonic() + CHECKPOINT_S
         while not (folder / "config.json").exists():
@@ -60,7 +60,7 @@ class Given:
         return folder
 
     def make_checkpoint(self, family: str) -> None:
-        """Make it where it is missing; others see all of it or nothing."""
+        """Make a checkpoint if it is missing; other processes see all of its files or none."""
         from tests.model.checkpoints import make_checkpoint
 
         folder = Path(self.folder) / family
@@ -70,10 +70,10 @@ class Given:
             half.rename(folder)
 
     def to_json(self) -> str:
-        """For another process; `given_from` reads it."""
+        """Return the parameters as JSON for another process, which calls `given_from`."""
         return json.dumps(asdict(self))
 
 
 def given_from(text: str) -> Given:
-    """From what `Given.to_json` made."""
+    """Read the result of `Given.to_json`."""
     return Given(**json.loads(text))

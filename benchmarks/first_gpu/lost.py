@@ -1,4 +1,4 @@
-"""An image that breaks the device of its engine: it fails after two engines, and all beside it are answered."""
+"""Tests an image that breaks its engine's device: it must fail after two engines, and all others be answered."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ TIMEOUT_S: Final = 250.0
 
 
 class Kept:
-    """A program that is started again whenever it ends, as the launcher would.
+    """A program that is started again whenever it ends, as the launcher does.
 
     Attributes:
-        ended_s: when each of those ended that did.
+        ended_s: the times at which its processes ended, by `time.monotonic`.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -58,7 +58,7 @@ class Kept:
             self._process = self._start()
 
     def close(self) -> None:
-        """End it for good."""
+        """End the program for good."""
         self._ends = True
         while self._thread.is_alive():
             self._process.kill()
@@ -67,7 +67,7 @@ class Kept:
 
 @contextmanager
 def kept(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Kept]:
-    """One for as long as the block lasts."""
+    """Keep a program running within this context."""
     program = Kept(command, environment)
     try:
         yield program
@@ -76,7 +76,7 @@ def kept(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Kep
 
 
 def run(given: Given, notes: Notes) -> None:
-    """Try it with two fronts."""
+    """Run the test with two fronts."""
     environment = {
         "NAMESHOT_MODEL": str(given.checkpoint(given.models[0])),
         "NAMESHOT_DEVICE": given.device,
@@ -90,14 +90,14 @@ def run(given: Given, notes: Notes) -> None:
                 time.sleep(0.1)
             info = ask_info(path)
             if info.geometry is None:
-                raise RuntimeError("a model with an image processor of its own is not tried")
+                raise RuntimeError("this step needs a model with a `Geometry`")
             fronts = [RemoteEngine(path, info, slots=IMAGES, on_other_model=lambda: None) for _ in range(2)]
             noise = np.random.default_rng(0)
             shape = info.geometry.apply(Image.new("RGB", (640, 480))).shape
             scope = CancelScope(time.monotonic() + TIMEOUT_S)
 
             def outcome(number: int) -> str:
-                pixels = noise.integers(0, 255, shape, np.uint8)  # below 255: only one breaks
+                pixels = noise.integers(0, 255, shape, np.uint8)  # values below 255, so that only image 0 breaks it
                 if number == 0:
                     pixels[0, 0] = PIXEL
                 try:

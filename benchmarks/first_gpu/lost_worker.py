@@ -1,4 +1,7 @@
-"""A label that breaks the device of a worker which has it itself: its job is poisoned, all beside it are answered."""
+"""Tests a label that breaks the device of a worker without an engine process.
+
+Its job must be poisoned, and all other jobs be answered.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from benchmarks.system import embedded_valkey, worker_settings
 from producer import Client, Job, JobFailed
 
 JOBS: Final = 8
-#: The fewest deaths of which a job can be found guilty, one of them alone.
+#: The fewest deaths after which a job counts as poisoned; the job was alone at one of them.
 ATTEMPTS: Final = 3
 TIMEOUT_S: Final = 250.0
 
 
 def run(given: Given, notes: Notes) -> None:
-    """Try it."""
+    """Run the test."""
     with picture_server(1) as port, embedded_valkey() as valkey:
         settings = {
             **worker_settings(valkey, given.checkpoint(given.models[0]), port, device=given.device),

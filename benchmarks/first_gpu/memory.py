@@ -1,7 +1,8 @@
-"""A batch that does not fit: everything is answered, in smaller batches, and the memory is free again afterwards.
+"""Tests a batch that does not fit: smaller batches must answer all images, and the memory must be free afterwards.
 
-Twice on a GPU: where PyTorch's own allocator is given too little, and where another process has taken nearly all of it,
-so that the driver itself refuses. On a CPU the model only says so, which tries this program and proves nothing.
+On a GPU the test runs twice: once with a limit for PyTorch's own allocator, and once while another process holds nearly
+all memory, so that the driver itself refuses. On a CPU the model only raises the error, which proves nothing but that
+this program runs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from worker.model import Model, load_model
 from worker.model.interface import Float32, ModelOutOfMemoryError, Prepared
 
 ANSWER_S: Final = 60.0
-#: Takes what is free but for so many bytes, says so, and keeps it until its input ends.
+#: A program that allocates all free memory but this many bytes, prints a line, and holds it until its input ends.
 _HOG: Final = """
 import sys, torch
 keep = int(sys.argv[2])
@@ -35,7 +36,7 @@ sys.stdin.read()
 
 
 class _Small:
-    """A model on the CPU that says that larger batches do not fit."""
+    """A model on the CPU that raises an error for batches larger than ``fits``."""
 
     def __init__(self, model: Model, fits: int) -> None:
         self._model, self._fits = model, fits
@@ -50,7 +51,7 @@ class _Small:
 
 
 def run(given: Given, notes: Notes) -> None:
-    """Try it with the largest model."""
+    """Run the test with the largest model."""
     import torch
 
     size = 16 if given.quick else 256
@@ -92,11 +93,11 @@ def _given_back(weights: int, device: str, why: str, notes: Notes) -> None:
     import torch
 
     left = torch.cuda.memory_allocated(device) - weights
-    notes.check(f"{why}: nothing of the batches is kept", left < 1 << 26, f"{left >> 20} MiB")  # workspaces
+    notes.check(f"{why}: nothing of the batches is kept", left < 1 << 26, f"{left >> 20} MiB")  # workspaces may stay
 
 
 def _peak_bytes(model: Model, batch: Sequence[Prepared], device: str) -> int:
-    """What PyTorch takes from the driver for such a batch, the weights included."""
+    """Return the memory that PyTorch takes from the driver for such a batch, including the weights."""
     import torch
 
     torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""What a step finds out, written down at once: of one that is cut off all is kept that it had found by then."""
+"""The findings of a step, which are written at once, so that a step which is cut off keeps them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 
 class Check(TypedDict):
-    """Something that had to hold."""
+    """A condition that must hold, and what the step found."""
 
     what: str
     ok: bool
@@ -17,10 +17,10 @@ class Check(TypedDict):
 
 
 class Found(TypedDict):
-    """All of a step's notes.
+    """All findings of a step.
 
     Attributes:
-        lines: for people.
+        lines: a summary for people.
     """
 
     figures: dict[str, Any]
@@ -29,10 +29,10 @@ class Found(TypedDict):
 
 
 class Notes:
-    """A file of `Found`, new after each call.
+    """A file with `Found` as JSON, written after each call.
 
     Args:
-        path: of the file; it is replaced, so that no reader finds half of it.
+        path: the file's path; the file is replaced each time, so that no reader finds half of it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,17 +41,17 @@ class Notes:
         self._write()
 
     def figure(self, name: str, value: Any) -> None:
-        """A measurement, or a table of them."""
+        """Record a measurement, or a table of measurements."""
         self._found["figures"][name] = value
         self._write()
 
     def check(self, what: str, ok: bool, found: object) -> None:
-        """Something that has to hold, and what was seen."""
+        """Record whether a condition holds, and what was found."""
         self._found["checks"].append({"what": what, "ok": bool(ok), "found": str(found)})
         self._write()
 
     def line(self, text: str) -> None:
-        """What a reader should see."""
+        """Record a line for people."""
         self._found["lines"].append(text)
         self._write()
 
@@ -62,7 +62,7 @@ class Notes:
 
 
 def read_notes(path: Path) -> Found:
-    """What a step has written so far; nothing, where it has not come to that."""
+    """Return what a step has written so far; empty findings if it has written nothing."""
     if not path.exists():
         return {"figures": {}, "checks": [], "lines": []}
     found: Found = json.loads(path.read_text())

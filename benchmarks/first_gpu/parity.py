@@ -1,7 +1,7 @@
-"""Scores beside the zero-shot pipeline's: on this device and on the CPU, in float32 and in float16.
+"""Compares scores with those of Transformers' zero-shot pipeline, on this device and on the CPU, in both precisions.
 
-Small random checkpoints of five families, each with its recipe's mild temperature and with the one that is published
-for CLIP (100) and SigLIP (117, bias -12.9), which makes every rounding count thirteen times as much.
+The checkpoints are small and random, of five families, each with its recipe's mild temperature and with the published
+one of CLIP (100) or SigLIP (117, bias -12.9), with which every rounding counts thirteen times as much.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from worker.model import Model, load_model
 FAMILIES: Final = ("clip", "siglip", "altclip", "blip-2", "siglip2")
 LABELS: Final = ["a fox", "two cats sleeping on a large red table", "bear", "eine Straße in Köln, 1930", "zebra"]
 TEMPLATE: Final = "This is a photo of {}."
-#: As OpenAI's and Google's checkpoints have them: natural logarithm of the scale, and bias.
+#: The natural logarithm of the scale, and the bias, of OpenAI's and Google's checkpoints.
 PUBLISHED: Final = {"softmax": (math.log(100), 0.0), "sigmoid": (math.log(117.3), -12.93)}
-#: What the README promises; in float16 of a mild temperature.
+#: The differences that the README promises; in float16, for a mild temperature only.
 FLOAT32_LIMIT: Final = 1e-5
 FLOAT16_LIMIT: Final = 2e-3
-#: Sizes of the batches that one picture rides in.
+#: The sizes of the batches in which one picture is embedded.
 COMPANY: Final = (1, 2, 7, 64)
 
 Scores = npt.NDArray[np.float64]
 
 
 def run(given: Given, notes: Notes) -> None:
-    """Compare."""
+    """Compare the scores of all checkpoints."""
     work = Path(given.folder) / "first-gpu-parity"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -52,7 +52,9 @@ def run(given: Given, notes: Notes) -> None:
     for number in ("float32", "float16"):
         worst = max(row[f"{number} against the CPU"] for row in table.values())
         notes.line(f"{number}: scores at most {worst:.1e} from the pipeline's on the CPU in float32")
-    notes.line(f"company: vectors move by at most {max(row['company'] for row in table.values()):.1e} in other batches")
+    notes.line(
+        f"company: vectors differ by at most {max(row['company'] for row in table.values()):.1e} in other batches"
+    )
     if given.on_gpu:
         import torch
 
@@ -68,7 +70,7 @@ def _compared(
     full = load_model(str(folder), device=given.device, dtype="float32")
     ours = _scores(full, pictures)
     yield _checked("float32 against the CPU", ours, reference, FLOAT32_LIMIT, notes, name)
-    there = _pipeline_scores(folder, given.device, "float32", pictures)  # after `load_model` TF32 is off for it, too
+    there = _pipeline_scores(folder, given.device, "float32", pictures)  # `load_model` has disabled TF32
     yield _checked("float32 against the same device", ours, there, FLOAT32_LIMIT, notes, name)
     half_model = load_model(str(folder), device=given.device, dtype="float16")
     half = _scores(half_model, pictures)
@@ -89,7 +91,7 @@ def _checked(
 
 
 def _scores(model: Model, pictures: Sequence[Path]) -> Scores:
-    """(pictures, labels), all pictures in one batch where they may share one."""
+    """Return the scores, (pictures, labels), from one batch with all pictures."""
     prepared = [model.prepare(decoded(picture)) for picture in pictures]
     texts = model.embed_texts([TEMPLATE.replace("{}", label) for label in LABELS])
     rows = []
@@ -121,14 +123,14 @@ def _pipeline_scores(folder: Path, device: str, dtype: str, pictures: Sequence[P
 
 
 def _moved_by_company(model: Model, picture: Path, other: Path) -> float:
-    """How far one picture's unit vector moves with what rides beside it."""
+    """Return by how much one picture's unit vector depends on the other pictures in its batch."""
     image, company = model.prepare(decoded(picture)), model.prepare(decoded(other))
     vectors = [model.embed_images([image, *[company] * (size - 1)])[0] for size in COMPANY]
     return max(float(np.abs(vector - vectors[0]).max()) for vector in vectors)
 
 
 def _hotter(folder: Path) -> Path:
-    """The same weights at a published temperature."""
+    """Return a copy of the checkpoint with a published temperature."""
     from safetensors.numpy import load_file, save_file
 
     hot = folder.with_name(f"{folder.name}-hot")

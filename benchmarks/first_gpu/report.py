@@ -1,4 +1,4 @@
-"""What came out of a run, in a screenful."""
+"""Prints the results of a run on about one screen."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _WIDTH: Final = 140
 
 
 def is_right(report: dict[str, Any]) -> bool:
-    """Whether every step came to its end, and all held that had to."""
+    """Return whether every step ended by itself and all its checks hold."""
     return all(
         step["ended"] == "done" and all(check["ok"] for check in step["checks"]) for step in report["steps"].values()
     )
 
 
 def show(report: dict[str, Any]) -> None:
-    """Print each step's lines, and what did not hold."""
+    """Print each step's lines, and the checks that failed."""
     console = Console(width=_WIDTH, highlight=False, markup=False)
     for name, step in report["steps"].items():
         for number, line in enumerate(step.get("lines") or ["no figures"]):

@@ -1,4 +1,4 @@
-"""Runs a step in a process of its own, for so long and no longer."""
+"""Runs a step in its own process, with a time limit."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any, Final
 
 from benchmarks.first_gpu.notes import read_notes
 
-#: Characters of a failed step's output that are kept: a traceback's end.
+#: This many last characters of a failed step's output are kept, which include the end of a traceback.
 KEPT: Final = 2_000
-#: For processes of a step that ended, to leave the device: the next step wants it for itself.
+#: The processes of a step have this long to end after they are killed: the next step needs the device to itself.
 LEAVING_S: Final = 5.0
 
 
 def run_step(command: Sequence[str], folder: Path, limit_s: float) -> dict[str, Any]:
-    """How it ended, and what it had found out by then.
+    """Run a step; return how it ended, and its findings so far.
 
     Args:
-        command: gets the path for its notes as its last argument.
-        folder: for notes and output; the step's own.
-        limit_s: then it is killed, and all that it started in its group.
+        command: the step's command, which gets the path for its findings as its last argument.
+        folder: the step's own folder for findings and output.
+        limit_s: after this time, the step and all processes of its group are killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     notes, output = folder / "notes.json", folder / "output.txt"
@@ -49,7 +49,7 @@ def run_step(command: Sequence[str], folder: Path, limit_s: float) -> dict[str, 
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End the step and whatever it has left; its session's number is its own."""
+    """Kill the step and all processes of its group, and wait for them; the group's id is the step's process id."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

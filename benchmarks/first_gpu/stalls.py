@@ -1,8 +1,8 @@
-"""What a new shape costs: cuDNN's attention makes a plan for each, for each thread anew.
+"""Measures what a new shape costs: cuDNN's attention makes a plan for each shape, again in each thread.
 
-A thread that has computed nothing yet runs batches and prompts of many shapes, each twice: what the first took longer
-is the stall. Once with cuDNN's attention, where the GPU has it, and once without. Then the same for a worker's first
-job after its warm-up.
+A new thread runs batches and prompts of many shapes, each twice; the stall is the time by which the first run takes
+longer. The step measures this with cuDNN's attention, if the GPU has it, and without. Finally it compares the first two
+images of a worker after the warm-up.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from worker.engine.device import load_engine
 from worker.model import Model, load_model
 from worker.settings import WorkerSettings
 
-#: The first call after a warm-up may take so many times the second, and so many ms more; a plan takes 400 ms.
+#: The first call after a warm-up may take this many times as long as the second, and this many ms more; a plan takes
+#: 400 ms.
 FIRST_TIMES: Final = 5.0
 FIRST_MS: Final = 100.0
 
 
 def run(given: Given, notes: Notes) -> None:
-    """Measure."""
+    """Measure the stalls, and the first job of a worker."""
     import torch
 
     family = given.models[0]
@@ -91,5 +92,5 @@ def _in_a_new_thread(work: Callable[[], Any]) -> Any:
     thread = threading.Thread(target=lambda: found.append(work()))
     thread.start()
     thread.join()
-    [result] = found  # without one the thread has said why
+    [result] = found  # if there is none, the thread has printed why
     return result

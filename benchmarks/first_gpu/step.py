@@ -1,4 +1,4 @@
-"""One step, in this process: ``python -m benchmarks.first_gpu.step NAME GIVEN NOTES``."""
+"""Runs one step in this process: ``python -m benchmarks.first_gpu.step NAME GIVEN NOTES``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from benchmarks.first_gpu.notes import Notes
 
 
 def main() -> None:
-    """Run it; an exception is its failure."""
+    """Run the step; if it raises an exception, it has failed."""
     name, text, notes = sys.argv[1:]
     given = given_from(text)
     if given.on_gpu:
         import torch
 
-        torch.cuda.set_device(given.device)  # streams and graphs are made on the current one
+        torch.cuda.set_device(given.device)  # PyTorch creates streams and graphs on the current device
     import_module(f"benchmarks.first_gpu.{name}").run(given, Notes(Path(notes)))
 
 

@@ -1,15 +1,15 @@
-"""The steps of a run, in the order of what they are worth: one that overruns its time costs those at the end."""
+"""The steps of a run, the most important first, because a step that overruns its time costs the last ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-#: All together on a GPU; a lease of a quarter of an hour then has room for its transfers, and for a second try.
+#: The time limit of all steps together on a GPU.
 TOTAL_S: Final = 380.0
-#: A quick run: two minutes on two cores, and far more where others have them.
+#: The time limit of a quick run, which takes two minutes on two idle cores and far longer on busy ones.
 QUICK_TOTAL_S: Final = 1_800.0
-#: Of each step then: nearly all of it is the start of processes that load PyTorch.
+#: The time limit of each step of a quick run, which mostly starts processes that load PyTorch.
 QUICK_LIMIT_S: Final = 300.0
 
 
@@ -18,9 +18,9 @@ class Step:
     """One part of a run.
 
     Attributes:
-        name: of its module in this package, whose ``run(given, notes)`` it is.
-        limit_s: after so long it is cut off.
-        about: what it finds out.
+        name: the name of the module in this package whose ``run(given, notes)`` is the step.
+        limit_s: the time limit in seconds.
+        about: what the step measures or tests.
     """
 
     name: str
@@ -30,8 +30,8 @@ class Step:
 
 STEPS: Final = (
     Step("facts", 30, "versions, the GPU, what is installed"),
-    Step("parity", 60, "scores beside the pipeline's, in float32 and float16"),
-    Step("forward", 60, "the bare forward pass, `embed_images`, and what a batch's time goes to"),
+    Step("parity", 60, "scores compared with the pipeline's, in float32 and float16"),
+    Step("forward", 60, "the bare forward pass, `embed_images`, and the parts of a batch's time"),
     Step("stalls", 40, "first batches of each size: with cuDNN's attention and without"),
     Step("engines", 120, "images/s through the engine, by fronts"),
     Step("system", 90, "images/s from HTTP to result"),

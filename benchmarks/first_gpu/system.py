@@ -1,4 +1,4 @@
-"""Images a second of a whole worker: from HTTP to result, in bulk messages and as single jobs."""
+"""Measures the images per second of a whole worker, from download to result, in bulk messages and as single jobs."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from producer.embedded.valkey import RunningValkey
 
 ROOT: Final = Path(__file__).parents[2]
 LABELS: Final = ["candidate label 0", "candidate label 1", "candidate label 2", "candidate label 3"]
-#: Where decoder processes cannot be confined a worker ends at once; this is for one that only loads slowly.
+#: The time limit for a worker that loads slowly; a worker that cannot confine its decoders ends at once.
 READY_S: Final = 60.0
 QUICK_READY_S: Final = 240.0
 ANSWER_S: Final = 60.0
-#: Single jobs that wait for an answer at any moment, and how many are sent in one call.
+#: The number of single jobs that wait for an answer at any moment, and how many are submitted in one call.
 IN_FLIGHT: Final = 1024
 AT_ONCE: Final = 64
 
 
 def run(given: Given, notes: Notes) -> None:
-    """Measure each model behind so many fronts as a machine with one GPU has cores to spare for."""
+    """Measure each model with as many fronts as a machine with one GPU has cores for."""
     fronts = 1 if given.quick else max(2, min(8, (os.cpu_count() or 2) // 2))
     with picture_server(PICTURES) as port, embedded_valkey() as valkey:
         for family in given.models:
@@ -61,7 +61,7 @@ def run(given: Given, notes: Notes) -> None:
 
 @contextlib.contextmanager
 def _worker(given: Given, family: str, fronts: int, valkey: RunningValkey, port: int) -> Iterator[str]:
-    """``nameshot worker --processes``; with decoders in threads where processes cannot be confined."""
+    """Run ``nameshot worker --processes``; yield how it decodes: in threads only if processes cannot be confined."""
     folder = given.checkpoint(family)
     for decoder in ("process", "thread"):
         with tempfile.TemporaryDirectory() as place:
@@ -109,7 +109,7 @@ def _urls(port: int, seconds: float) -> Iterator[str]:
 
 
 def _bulk(client: Client, port: int, seconds: float) -> tuple[int, int]:
-    """Answered and failed images."""
+    """Return the numbers of answered and failed images."""
     outcomes = [outcome.error is None for outcome in client.classify_many(_urls(port, seconds), LABELS)]
     return sum(outcomes), len(outcomes) - sum(outcomes)
 
@@ -125,7 +125,7 @@ def _single(client: Client, port: int, seconds: float) -> tuple[int, int]:
             try:
                 waiting.popleft().result(timeout=ANSWER_S)
                 answered += 1
-            except Exception:  # any kind is one that was not answered
+            except Exception:  # after an error of any kind the job has no answer
                 failed += 1
         if not batch:
             return answered, failed
@@ -133,7 +133,7 @@ def _single(client: Client, port: int, seconds: float) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _watched() -> Iterator[dict[str, Any]]:
-    """Seconds, cores that were busy, and how busy the GPU was, while it lasts."""
+    """Measure the seconds, the busy cores and the GPU's utilisation within this context."""
     seen: dict[str, Any] = {"gpu_percent": None}
     ends = threading.Event()
     percents: list[float] = []
@@ -167,6 +167,6 @@ def _watch_gpu(ends: threading.Event, percents: list[float]) -> None:
 
 
 def _busy_s() -> float:
-    """CPU seconds of the whole machine that were not idle."""
+    """Return the CPU seconds of the whole machine that were not idle."""
     user, nice, system, _idle, _waiting, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")

@@ -1,1 +1,1 @@
-"""What one would run instead of nameshot, on the same pictures, model and machine: ``python -m benchmarks.peers``."""
+"""The alternatives to nameshot, which ``python -m benchmarks`` runs with the same pictures, model and machine."""

@@ -1,4 +1,4 @@
-"""The rows: how each contender is started, and how its users ask it."""
+"""The contenders: how each is started, and how its clients submit jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from producer.processes.child import ChildProcess
 
 ROOT = Path(__file__).parents[2]
 CORES = os.cpu_count() or 1
-#: Longer than 32 jobs of 100 labels take the slowest row.
+#: The slowest contender takes less time for 32 jobs with 100 labels.
 ANSWER_TIMEOUT_S = 300.0
 STOP_GRACE_S = 20.0
 
@@ -36,10 +36,10 @@ Ask = Callable[[str, list[str]], Answer]
 
 @dataclass(frozen=True)
 class Site:
-    """Where a row is measured.
+    """What a contender gets to run with.
 
     Attributes:
-        valkey: the row's own, so that nothing of a failed one waits for the next.
+        valkey: the contender's own Valkey, so that no jobs of a failed contender wait for the next one.
     """
 
     model: Path
@@ -50,9 +50,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Running:
-    """A contender that was started, and perhaps answers already. Threads may share `ask`.
+    """A contender whose process has started, although it may not answer yet. `ask` is thread-safe.
 
-    Nameshot's own client can ask for many jobs in one call.
+    Attributes:
+        client: nameshot's own client, which can submit many jobs in one call; None for a peer.
     """
 
     process: ChildProcess
@@ -60,17 +61,17 @@ class Running:
     client: Client | None = None
 
     def check(self) -> None:
-        """Raise `PeerFailed` when it has ended."""
+        """Raise `PeerFailed` if the process has ended."""
         if not self.process.is_running():
             raise PeerFailed(f"it {self.process.describe_exit()}: {self.process.last_log_line()[:200]}")
 
 
 @dataclass(frozen=True)
 class Contender(ABC):
-    """One row.
+    """A program that is measured.
 
     Attributes:
-        requirements: file in ``requirements`` without ``.txt``; None: the environment that runs this.
+        requirements: the name of a file in ``requirements``, without ``.txt``; None uses this process's environment.
     """
 
     name: str
@@ -78,20 +79,20 @@ class Contender(ABC):
     requirements: str | None = None
 
     def prepared(self, venvs: Path) -> Path:
-        """The Python that runs it; installing is no part of its start."""
+        """Return the Python that runs it; the time to install packages is not part of its start."""
         return environment(self.requirements, venvs) if self.requirements else Path(sys.executable)
 
     @abstractmethod
     def running(self, site: Site, python: Path, folder: Path) -> Any:
-        """A context manager of `Running`, begun as soon as its process is."""
+        """Return a context manager that yields a `Running` as soon as the process has started."""
 
 
 class Nameshot(Contender):
-    """Us."""
+    """Nameshot's own worker and client."""
 
     @contextmanager
-    def running(self, site: Site, python: Path, folder: Path) -> Iterator[Running]:  # noqa: ARG002  # ours is this one
-        """A worker and `Client`."""
+    def running(self, site: Site, python: Path, folder: Path) -> Iterator[Running]:  # noqa: ARG002  # it runs in this Python
+        """Run a worker and a `Client`."""
         worker = WorkerProcess(worker_settings(site.valkey, site.model, site.picture_port), folder)
         try:
             with Client(site.valkey.broker_url, site.valkey.result_backend) as client:
@@ -110,7 +111,7 @@ class Peer(Contender):
     """A program of ``programs``.
 
     Attributes:
-        command: after Python's ``-m``; ``{port}`` is replaced.
+        command: the arguments after Python's ``-m``, with ``{port}`` for the port.
         settings: further environment variables.
     """
 
@@ -119,11 +120,11 @@ class Peer(Contender):
 
     @abstractmethod
     def client(self, site: Site, port: int) -> Ask:
-        """What asks it."""
+        """Return a function that submits one job to the peer and waits for the answer."""
 
     @contextmanager
     def running(self, site: Site, python: Path, folder: Path) -> Iterator[Running]:
-        """Its program, with everything it may write in that folder."""
+        """Run the program; it may write files in this folder only."""
         port = free_port()
         process = ChildProcess(
             [str(python), "-m", *(part.format(port=port) for part in self.command)],
@@ -131,11 +132,11 @@ class Peer(Contender):
             log=folder / "peer.log",
             environment={
                 **{name: value for name, value in os.environ.items() if not name.startswith("NAMESHOT_")},
-                # Their scripts are found beside their Python; `benchmarks.peers.model` is found in ours.
+                # A peer's scripts are beside its Python; `benchmarks.peers.model` is in our repository.
                 "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
                 "PYTHONPATH": str(ROOT),
                 "PYTHONUNBUFFERED": "1",
-                # Ray's sessions and BentoML's store go with the folder.
+                # Ray's sessions and BentoML's store are deleted with the folder.
                 "TMPDIR": str(folder),
                 "HOME": str(folder),
                 "PEER_MODEL": str(site.model),
@@ -152,10 +153,10 @@ class Peer(Contender):
 
 
 class CeleryPeer(Peer):
-    """Asked by ``send_task(...).get()``."""
+    """A peer that gets jobs by ``send_task(...).get()``."""
 
-    def client(self, site: Site, port: int) -> Ask:  # noqa: ARG002  # it has none
-        """A plain Celery client with a connection for each thread."""
+    def client(self, site: Site, port: int) -> Ask:  # noqa: ARG002  # a Celery worker has no port
+        """Return a plain Celery client with a connection for each thread."""
         app = Celery(broker=site.valkey.url(0), backend=site.valkey.url(1), set_as_current=False)
         app.conf.broker_pool_limit = site.clients
 
@@ -167,18 +168,18 @@ class CeleryPeer(Peer):
 
 @dataclass(frozen=True)
 class HttpPeer(Peer):
-    """Asked by POST, one kept connection a thread.
+    """A peer that gets jobs by POST, over one kept connection per thread.
 
     Attributes:
-        path: of its endpoint.
-        listed: it takes a list of jobs under this name, and returns a list; None: one job is the body.
+        path: the path of its endpoint.
+        listed: the name of the list of jobs in the body, to which it responds with a list; None if the body is one job.
     """
 
     path: str = "/"
     listed: str | None = None
 
-    def client(self, site: Site, port: int) -> Ask:  # noqa: ARG002  # the same everywhere
-        """Requests."""
+    def client(self, site: Site, port: int) -> Ask:  # noqa: ARG002  # the inherited parameter
+        """Return a client that uses requests."""
         of_thread = threading.local()
 
         def ask(url: str, labels: list[str]) -> Answer:
@@ -201,7 +202,7 @@ def _answer(ranking: list[dict[str, Any]]) -> Answer:
 
 
 def free_port() -> int:
-    """One that nobody listens on now."""
+    """Return a port on which no program listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -219,13 +220,13 @@ NAMESHOT = Nameshot("nameshot", "this worker, this client")
 PEERS: Sequence[Contender] = (
     CeleryPeer(
         "pipeline-prefork",
-        f"a pipeline call a Celery task, {CORES} processes of one torch thread",
+        f"one pipeline call per Celery task; {CORES} processes with one torch thread each",
         command=_celery("pipeline_task", "prefork", CORES),
         settings={"PEER_TORCH_THREADS": "1"},
     ),
     CeleryPeer(
         "pipeline-solo",
-        f"a pipeline call a Celery task, one process of {CORES} torch threads",
+        f"one pipeline call per Celery task; one process with {CORES} torch threads",
         command=_celery("pipeline_task", "solo", 1),
         settings={"PEER_TORCH_THREADS": str(CORES)},
     ),

@@ -1,7 +1,7 @@
-"""What makes a row an error instead of figures."""
+"""The error that a row shows instead of figures."""
 
 from __future__ import annotations
 
 
 class PeerFailed(Exception):
-    """One sentence: it cannot be installed or started, or answers wrongly."""
+    """A contender cannot be installed or started, or its answers are wrong; the message is one sentence."""

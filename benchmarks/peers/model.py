@@ -1,4 +1,4 @@
-"""The model as a competent user of a batching server calls it: the same class in each of them."""
+"""The model as a competent user of a batching server would call it; most peers use this class."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-#: The pipeline's own default.
+#: This is the default of Transformers' pipeline.
 TEMPLATE = "This is a photo of {}."
 MAX_BATCH = 8
 DOWNLOAD_TIMEOUT_S = 10.0
 
 #: An image's URL and its labels.
 Job = tuple[str, Sequence[str]]
-#: ``[{"label": …, "score": …}]``, best first, as the pipeline answers.
+#: ``[{"label": …, "score": …}]``, best first, as the pipeline returns it.
 Ranking = list[dict[str, Any]]
 
 
 class Classifier:
-    """CLIP over whole batches, on all cores.
+    """Runs CLIP on whole batches, on all cores.
 
     Args:
         folder: the checkpoint; None reads ``PEER_MODEL``.
@@ -33,7 +33,7 @@ class Classifier:
 
     def __init__(self, folder: str | None = None) -> None:
         folder = folder or os.environ["PEER_MODEL"]
-        torch.set_num_threads(os.cpu_count() or 1)  # Ray's replicas would get one thread
+        torch.set_num_threads(os.cpu_count() or 1)  # by default Ray's replicas get one thread
         self._model = AutoModel.from_pretrained(folder).eval()
         self._processor = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -59,7 +59,7 @@ class Classifier:
         return Image.open(io.BytesIO(response.content)).convert("RGB")
 
     def _scores(self, pictures: list[Image.Image], labels: Sequence[str]) -> list[list[float]]:
-        """Probabilities, images x labels."""
+        """Return the probabilities, by image and label."""
         text = self._tokenizer([TEMPLATE.format(label) for label in labels], padding=True, return_tensors="pt")
         pixels = self._processor(images=pictures, return_tensors="pt")
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""What every row must answer: the pipeline's own scores, so that all rows are known to do the same work."""
+"""The pipeline's own scores, which every contender must return, so that all are known to do the same work."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from PIL import Image
 from benchmarks.peers.failure import PeerFailed
 from benchmarks.picture_server import picture
 
-#: Pictures that are compared, by number; several, so that answers given to the wrong job of a batch are noticed.
+#: The first this many pictures are compared: several, so that mixed-up answers within a batch are detected.
 COMPARED = 4
 TOLERANCE = 1e-3
 
-#: Score by label, in the order of the answer.
+#: The scores by label, in the order of the answer.
 Answer = Mapping[str, float]
 
 
 def references(model: Path, label_sets: Sequence[Sequence[str]]) -> Iterator[list[Answer]]:
-    """For each label set, the pipeline's answers for the first pictures."""
+    """Yield the pipeline's answers for the first pictures, for each set of labels."""
     from transformers import pipeline
 
     from worker.model.refusals import quiet
@@ -38,10 +38,10 @@ def references(model: Path, label_sets: Sequence[Sequence[str]]) -> Iterator[lis
 
 
 def compare(answer: Answer, expected: Answer) -> None:
-    """Raise `PeerFailed` unless it is the same ranking: every score within `TOLERANCE`, best first."""
+    """Raise `PeerFailed` unless an answer has all labels, best first, with every score within `TOLERANCE`."""
     scores = list(answer.values())
     if answer.keys() != expected.keys() or scores != sorted(scores, reverse=True):
-        raise PeerFailed("it does not answer every label once, best first")
+        raise PeerFailed("its answer does not have every label once, best first")
     distance = max(abs(answer[label] - score) for label, score in expected.items())
     if distance > TOLERANCE:
         raise PeerFailed(f"a score differs by {distance:.4f} from the pipeline's")

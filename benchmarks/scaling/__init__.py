@@ -1,1 +1,1 @@
-"""Several workers on simulated devices against one Valkey; ``python -m benchmarks.scaling``."""
+"""Measures several workers with simulated devices and one Valkey: ``python -m benchmarks.scaling``."""

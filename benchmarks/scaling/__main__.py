@@ -1,7 +1,7 @@
-"""``python -m benchmarks.scaling``: 1 to 16 workers on simulated devices against one Valkey.
+"""``python -m benchmarks.scaling``: measures 1 to 16 workers with simulated devices and one Valkey.
 
-Writes ``benchmarks/results/scaling.json`` and ``docs/scaling.svg``, and prints a table. Linux only: CPU time comes from
-``/proc``.
+It writes ``benchmarks/results/scaling.json`` and ``docs/scaling.svg``, and prints a table. It needs Linux, because it
+reads CPU times from ``/proc``.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from producer.embedded.valkey import RunningValkey
 
 RESULTS = ROOT / "benchmarks" / "results" / "scaling.json"
 PLOT = ROOT / "docs" / "scaling.svg"
-#: So slow that sixteen of them leave two cores time for Valkey and the client: a single job costs all processes
-#: together some 7 ms of CPU time, an image of a bulk message some 1.5.
+#: These devices are so slow that sixteen workers leave time on two cores for Valkey and the client: a single job costs
+#: all processes together some 7 ms of CPU time, and an image of a bulk message some 1.5 ms.
 SINGLE = Load("single", 1, Device(forward_ms=40, image_ms=115, max_batch=4))
 BULK = Load("bulk", 32, Device(forward_ms=20, image_ms=20, max_batch=32))
-#: What a process does when its device takes no time, in the batches of a GPU.
+#: With this device, which takes no time, a process's own costs are measured, with the batch size of a GPU.
 NO_TIME = Device(forward_ms=0, image_ms=0, max_batch=64)
 LONE = Load("lone", 1, NO_TIME, is_lone=True)
 LONE_TIMES = {"warm_up_s": 1.0, "window_s": 5.0}
-#: The picture server's; more than any cache below us would hold back.
+#: The number of pictures on the picture server: more than any cache below the worker would hide.
 PICTURES = 64
-#: Two rounds of leases and some.
+#: This is somewhat longer than two rounds, in each of which a worker renews its lease once.
 IDLE_S = 6.0
 
 
@@ -63,11 +63,11 @@ class Scene:
     url_of: Callable[[int], str]
 
     def read(self, images: int = 0) -> Reading:
-        """The counters now."""
+        """Return the present values of the counters."""
         return read(self.observer, images=images, workers_cpu_s=self.fleet.cpu_s())
 
     def row(self, load: Load, workers: int, *, warm_up_s: float, window_s: float) -> dict[str, Any]:
-        """Bring the fleet to so many workers, and measure."""
+        """Start workers until there are this many, and measure a row."""
         self.fleet.grow(workers)
 
         async def ask() -> tuple[Reading, Reading]:
@@ -77,7 +77,7 @@ class Scene:
                 )
 
         costs = per_image(*asyncio.run(ask()))
-        connections = self.read().connections - 1  # the client has closed its own; the observer's is left
+        connections = self.read().connections - 1  # the client has closed its connections; one is the observer's
         return {
             "load": load.name,
             "pictures": load.pictures,
@@ -87,9 +87,9 @@ class Scene:
         }
 
     def idle(self, workers: int) -> dict[str, Any]:
-        """Bring the fleet to so many workers, and give them nothing to do."""
+        """Start workers until there are this many, and measure them while they are idle."""
         self.fleet.grow(workers)
-        time.sleep(1)  # what starting leaves behind
+        time.sleep(1)  # until the work of starting has ended
         before = self.read()
         time.sleep(IDLE_S)
         return idle(before, self.read(), workers)
@@ -97,7 +97,7 @@ class Scene:
 
 @contextmanager
 def scene(device: Device, pictures: str) -> Iterator[Scene]:
-    """An empty scene, and its end. Valkey keeps an append-only file, as it should for a queue."""
+    """Yield a scene without workers, and end it afterwards. Valkey has an append-only file, as a queue needs."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         valkey = stack.enter_context(embedded_valkey(persistent=True))
@@ -118,7 +118,7 @@ def scene(device: Device, pictures: str) -> Iterator[Scene]:
 
 
 def sweep(load: Load, counts: Sequence[int], say: Say, **times: float) -> list[dict[str, Any]]:
-    """Ever more workers under one load; efficiency is against the first row, of one worker."""
+    """Measure more and more workers under one load; the efficiency compares each row with that of one worker."""
     rows: list[dict[str, Any]] = []
     with scene(load.device, load.pictures) as here:
         for workers in counts:
@@ -130,7 +130,7 @@ def sweep(load: Load, counts: Sequence[int], say: Say, **times: float) -> list[d
 
 
 def waiting(workers: int, say: Say) -> dict[str, Any]:
-    """What workers that wait cost Valkey: so many of them, by themselves and beside a lone job."""
+    """Measure what this many waiting workers cost Valkey, without any job and with lone jobs."""
     with scene(LONE.device, LONE.pictures) as here:
         alone, among_many = (here.row(LONE, count, **LONE_TIMES) for count in (1, workers))
         costs = here.idle(workers)
@@ -140,7 +140,7 @@ def waiting(workers: int, say: Say) -> dict[str, Any]:
 
 
 def ceilings(say: Say, **times: float) -> list[dict[str, Any]]:
-    """One worker whose device takes no time: what a process costs and does beside its device."""
+    """Measure one worker whose device takes no time: the cost and the highest rate of the process itself."""
     rows = []
     for pictures in ("ready", "fetched"):
         with scene(NO_TIME, pictures) as here:
@@ -152,15 +152,17 @@ def ceilings(say: Say, **times: float) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure everything; print and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--workers", default="1,2,4,8,16", help="numbers of workers, 1 first (%(default)s)")
-    parser.add_argument("--warm-up-s", type=float, default=4.0, help="before a row is measured (%(default)s)")
-    parser.add_argument("--window-s", type=float, default=10.0, help="for which a row is measured (%(default)s)")
+    parser.add_argument("--warm-up-s", type=float, default=4.0, help="seconds before a row is measured (%(default)s)")
+    parser.add_argument(
+        "--window-s", type=float, default=10.0, help="seconds for which a row is measured (%(default)s)"
+    )
     arguments = parser.parse_args()
     counts = [int(number) for number in arguments.workers.split(",")]
     if counts[0] != 1 or len(counts) < 2 or counts != sorted(set(counts)):
-        parser.error(f"--workers {arguments.workers}: 1 first, then more and more")
+        parser.error(f"--workers {arguments.workers}: begin with 1, and increase from number to number")
     times = {"warm_up_s": arguments.warm_up_s, "window_s": arguments.window_s}
     console = Console(width=160)
     load_average = [os.getloadavg()]
@@ -206,7 +208,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         load = row["load"] if row in report["rows"] else f"{row['load']}, no device, {row['pictures']}"
         table.add_row(load, *(str(row.get(name, "")) for name in names))
     console.print(table)
-    console.print(f"Valkey for an idle worker, a second: {report['idle']}")
+    console.print(f"costs of an idle worker for Valkey, per second: {report['idle']}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What images cost in CPU time, by process, and in Valkey's commands and bytes; and what follows from it."""
+"""Computes what images cost in CPU time of each process, and in commands and bytes of Valkey."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from pathlib import Path
 import redis
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-#: Where ``utime`` stands in ``/proc/<pid>/stat`` after the command's closing parenthesis; ``stime`` follows.
+#: The index of ``utime`` in ``/proc/<pid>/stat`` after the command's closing parenthesis; ``stime`` follows.
 _UTIME = 11
 
 
 def process_cpu_s(pid: int) -> float:
-    """CPU seconds of all threads of a process, user and system (Linux)."""
+    """Return the CPU seconds of all threads of a process, user and system (Linux)."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[_UTIME]) + int(after_name[_UTIME + 1])) / _TICKS_PER_S
 
 
 def efficiency(images_per_s: float, workers: int, one_workers_images_per_s: float) -> float:
-    """The rate as a share of so many times one worker's."""
+    """Return the rate as a share of one worker's rate times the number of workers."""
     return images_per_s / (workers * one_workers_images_per_s)
 
 
 def broker_limit(valkey_cpu_ms_per_image: float) -> float:
-    """Images a second at which Valkey, which serves commands from one thread, fills a core."""
+    """Return the images per second at which Valkey, which runs commands in one thread, uses a whole core."""
     return 1000 / valkey_cpu_ms_per_image
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Counters at one moment; only differences mean something.
+    """The counters at one moment; only differences between two readings are meaningful, except for connections.
 
     Attributes:
-        valkey_bytes: in and out of Valkey.
-        valkey_commands_s: the time of Valkey's event loop inside commands, without reading, writing and waking up.
-        commands: that Valkey has run, those inside scripts included.
-        connections: open at this moment.
+        valkey_bytes: the bytes that Valkey has received and sent.
+        valkey_commands_s: the time of Valkey's event loop in commands, without reading, writing and waking up.
+        commands: the number of commands that Valkey has run, including those in scripts.
+        connections: the number of open connections at this moment.
     """
 
     at_s: float
@@ -70,7 +70,7 @@ def read(valkey: redis.Redis, *, images: int, workers_cpu_s: float) -> Reading:
 
 
 def per_image(before: Reading, after: Reading) -> dict[str, float]:
-    """The rate, and what an image has cost between two readings."""
+    """Return the rate, and the cost of an image, between two readings."""
     images, elapsed_s = after.images - before.images, after.at_s - before.at_s
     workers_s = after.workers_cpu_s - before.workers_cpu_s
     client_s = after.client_cpu_s - before.client_cpu_s
@@ -89,7 +89,7 @@ def per_image(before: Reading, after: Reading) -> dict[str, float]:
 
 
 def idle(before: Reading, after: Reading, workers: int) -> dict[str, float]:
-    """What Valkey does for a worker that has nothing to do, each second."""
+    """Return what an idle worker costs Valkey per second."""
     worker_s = (after.at_s - before.at_s) * workers
     return {
         "valkey_cpu_ms_per_worker_s": round((after.valkey_cpu_s - before.valkey_cpu_s) / worker_s * 1000, 3),
@@ -100,11 +100,12 @@ def idle(before: Reading, after: Reading, workers: int) -> dict[str, float]:
 def waking(
     alone: Mapping[str, float], among_many: Mapping[str, float], idle: Mapping[str, float], workers: int
 ) -> dict[str, float]:
-    """What a lone job costs Valkey for each worker that waits beside the one that answers it.
+    """Return what a lone job costs Valkey for each worker that waits while another one answers it.
 
     Args:
-        alone: what it costs where there is one worker, and ``among_many`` where there are ``workers``.
-        idle: what all of them cost in the meantime anyway.
+        alone: the costs of a lone job with one worker.
+        among_many: the costs of a lone job with ``workers`` workers.
+        idle: the costs of an idle worker, which are subtracted.
     """
 
     def each(of_job: str, of_idle: str) -> float:

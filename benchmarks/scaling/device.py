@@ -1,4 +1,4 @@
-"""A device that takes a known time for a batch and no CPU: it sleeps."""
+"""A device that sleeps for a known time per batch, and so uses no CPU."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A batch of n images takes ``forward_ms + image_ms * n``.
+    """A device on which a batch of n images takes ``forward_ms + image_ms * n``.
 
     Attributes:
-        max_batch: images in one batch.
+        max_batch: the largest number of images in one batch.
     """
 
     forward_ms: float
@@ -21,12 +21,12 @@ class Device:
 
     @property
     def images_per_s(self) -> float:
-        """What full batches come to; infinite when they take no time."""
+        """The rate of full batches; infinite if they take no time."""
         batch_ms = self.forward_ms + self.image_ms * self.max_batch
         return self.max_batch / batch_ms * 1000 if batch_ms else float("inf")
 
     def environment(self) -> dict[str, str]:
-        """How a worker is told of it."""
+        """Return the environment variables that give a worker this device."""
         return {
             "SCALING_FORWARD_MS": str(self.forward_ms),
             "SCALING_IMAGE_MS": str(self.image_ms),
@@ -35,7 +35,7 @@ class Device:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """The device of this worker."""
+        """Return the device in these environment variables."""
         return cls(
             float(environment["SCALING_FORWARD_MS"]),
             float(environment["SCALING_IMAGE_MS"]),

@@ -1,4 +1,4 @@
-"""Workers on simulated devices as child processes, of which there can be ever more."""
+"""Runs workers with simulated devices as child processes, whose number can grow."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ STOP_GRACE_S = 15.0
 
 
 class Fleet:
-    """So many workers of one kind; a context manager that ends them.
+    """Workers of one kind. As a context manager, the fleet ends them on exit.
 
     Args:
-        settings: their environment, beside this process's own.
-        folder: where their logs lie.
+        settings: the workers' environment variables, in addition to those of this process.
+        folder: the folder for the workers' logs.
     """
 
     def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("NAMESHOT_")}
-        # The picture is always the same, and every job is to do all of its work.
+        # The picture is always the same, but every job must do all of its work.
         every_time = {"NAMESHOT_EMBEDDING_CACHE_BYTES": "0", "NAMESHOT_FETCH_COALESCE": "false"}
         self._environment = {**inherited, "NAMESHOT_METRICS_PORT": "0", **every_time, **settings}
         self._folder = folder
@@ -39,7 +39,7 @@ class Fleet:
         return len(self._workers)
 
     def grow(self, count: int) -> None:
-        """Start as many as are missing, and return once all take jobs."""
+        """Start workers until there are ``count``, and return once all of them take jobs."""
         ready_files = [self._start(number) for number in range(len(self), count)]
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while not all(file.exists() for file in ready_files):
@@ -51,7 +51,7 @@ class Fleet:
             time.sleep(0.05)
 
     def cpu_s(self) -> float:
-        """CPU seconds that all of them have used since they were started."""
+        """Return the CPU seconds that all workers have used since they were started."""
         return sum(process_cpu_s(worker.pid) for worker in self._workers)
 
     def _start(self, number: int) -> Path:

@@ -1,4 +1,4 @@
-"""Asks for images without a pause, and measures meanwhile."""
+"""Submits images without a pause, and measures meanwhile."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from benchmarks.scaling.device import Device
 from producer import AsyncClient
 
 LABELS = ["fox", "bear", "seagull", "owl"]
-#: Images under way for each place in a batch: a worker holds three (on the device, ready, being downloaded), and as
-#: many wait in the queue, so that no worker finds it empty.
+#: The number of unanswered images for each image in a full batch: a worker holds three (on the device, ready, being
+#: downloaded), and as many wait in the queue, so that no worker finds the queue empty.
 IMAGES_PER_PLACE = 6
 TIMEOUT_S = 120.0
-#: The answers of one batch, at a few milliseconds each.
+#: All answers of one batch arrive within this time, at a few milliseconds each.
 BATCH_ARRIVES_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the workers of a row are asked, and what they have.
+    """The jobs and the device of a row's workers.
 
     Attributes:
-        images_per_message: 1 for single jobs, each awaited by a caller of its own.
+        images_per_message: 1 for single jobs, for each of which a separate caller waits.
         pictures: as in `benchmarks.scaling.worker`.
-        is_lone: one image at a time, while all other workers wait.
+        is_lone: whether there is one job at a time, while all other workers wait.
     """
 
     name: str
@@ -37,24 +37,24 @@ class Load:
     is_lone: bool = False
 
     def images_under_way(self, workers: int) -> int:
-        """How many the client has asked for and not got yet, at any moment."""
+        """Return how many submitted images have no answer yet, at any moment."""
         return 1 if self.is_lone else workers * IMAGES_PER_PLACE * self.device.max_batch
 
 
 class Answers:
-    """Counts them."""
+    """Counts answers."""
 
     def __init__(self) -> None:
         self.count = 0
         self._arrived = asyncio.Event()
 
     def add(self) -> None:
-        """One more."""
+        """Count one more answer."""
         self.count += 1
         self._arrived.set()
 
     async def next_batch(self) -> None:
-        """Wait until one has arrived, and those that come with it."""
+        """Wait until an answer and the others of its batch have arrived."""
         self._arrived.clear()
         await self._arrived.wait()
         await asyncio.sleep(BATCH_ARRIVES_S)
@@ -70,13 +70,13 @@ async def measured(
     warm_up_s: float,
     window_s: float,
 ) -> tuple[Reading, Reading]:
-    """Readings at the beginning and the end of a time of steady work.
+    """Run a load; return readings at the beginning and the end of a time of steady work.
 
-    Both are taken after a batch, since answers come in batches. Returns once nothing is under way.
+    Both are taken after a batch, since answers arrive in batches. The function returns once all images are answered.
 
     Args:
-        url_of: the URL of the picture with a number.
-        read: takes the number of answers so far.
+        url_of: returns the URL of the picture with this number.
+        read: returns a reading; takes the number of answers so far.
     """
     over = asyncio.Event()
     answers = Answers()

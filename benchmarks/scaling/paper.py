@@ -1,4 +1,4 @@
-"""From what was measured on one machine to many machines, on paper: formulas, and the inputs that are assumed."""
+"""Extrapolates from one measured machine to many: the formulas and their assumed inputs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-#: Images/s of the image tower alone on an RTX 4090, decoding excluded: timm's results, PyTorch 2.9.1, AMP, batches of
-#: 1,024, 224 pixels; the models of OpenAI's weights (``…_clip_quickgelu_224``).
+#: The source of the images/s of the image tower alone on an RTX 4090, without decoding: timm's results with PyTorch
+#: 2.9.1, AMP, batches of 1,024 and 224 pixels, for OpenAI's weights (``…_clip_quickgelu_224``).
 TIMM: Final = (
     "https://github.com/huggingface/pytorch-image-models/blob/main/results/"
     "benchmark-infer-amp-nchw-pt291-cu128-4090.csv"
 )
 GPU_IMAGES_PER_S: Final = {"ViT-L/14": 657.0, "ViT-B/32": 9834.0}
-#: Half a core of Valkey for the work, half for bursts, the append-only file's rewrites and whoever looks.
+#: Half of Valkey's core is for jobs; the other half is for bursts, rewrites of the append-only file and monitoring.
 BROKER_SHARE: Final = 0.5
-#: Valkey's default.
+#: This is Valkey's default limit.
 MAX_CONNECTIONS: Final = 10_000
-#: US dollars an hour: round figures of 2026's order of magnitude, to be replaced by one's own.
+#: US dollars per hour: round figures of 2026's order of magnitude, which readers should replace with their own.
 GPU_USD_PER_H: Final = 0.50
 CORE_USD_PER_H: Final = 0.04
 
@@ -28,11 +28,11 @@ class Measured:
     """What the formulas take from ``results/scaling.json``; CPU times are per image.
 
     Attributes:
-        worker_cpu_ms: with downloading, decoding and resizing, in bulk.
-        process_images_per_s: what one worker process did of that at least.
-        broker_limits: images/s at which Valkey fills a core, by load.
-        connections: of one worker to Valkey.
-        idle_ms_per_s: CPU time of Valkey for one worker that waits.
+        worker_cpu_ms: a worker's CPU time in bulk, including download, decoding and resize.
+        process_images_per_s: the images/s that one worker process reached with this work.
+        broker_limits: the images/s at which Valkey uses a whole core, by load.
+        connections: the number of one worker's connections to Valkey.
+        idle_ms_per_s: Valkey's CPU time per second for one waiting worker.
     """
 
     worker_cpu_ms: float
@@ -45,8 +45,8 @@ class Measured:
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> Self:
-        """Of the benchmark's report."""
-        largest = {row["load"]: row for row in report["rows"]}  # the last of each has the most workers
+        """Return the values in the benchmark's report."""
+        largest = {row["load"]: row for row in report["rows"]}  # the last row of each load has the most workers
         fetched = {row["load"]: row for row in report["one_process"] if row["pictures"] == "fetched"}
         return cls(
             worker_cpu_ms=fetched["bulk"]["worker_cpu_ms"],
@@ -61,11 +61,11 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What so many GPUs need around them to be busy.
+    """What a number of GPUs needs in order to be busy.
 
     Attributes:
-        processes: worker processes in all.
-        brokers: shards, by load.
+        processes: the number of worker processes in all.
+        brokers: the number of Valkey shards, by load.
     """
 
     gpus: int
@@ -78,7 +78,7 @@ class Plan:
 
 
 def plan(measured: Measured, gpus: int, gpu_images_per_s: float) -> Plan:
-    """Every GPU at its published rate; each figure is a product or a quotient."""
+    """Return what this many GPUs need at their published rate; each figure is a product or a quotient."""
     images_per_s = gpus * gpu_images_per_s
     processes = gpus * math.ceil(gpu_images_per_s / measured.process_images_per_s)
     for_workers = max(
@@ -100,7 +100,7 @@ def plan(measured: Measured, gpus: int, gpu_images_per_s: float) -> Plan:
 
 
 def usd_per_million(measured: Measured, gpu_images_per_s: float) -> tuple[float, float]:
-    """What a million images cost: the GPU's part, and that of the worker's and producer's cores."""
+    """Return the cost of a million images: the GPU's part, and the part of the worker's and producer's cores."""
     gpu = GPU_USD_PER_H / 3600 / gpu_images_per_s * 1e6
     cpu_s = (measured.worker_cpu_ms + measured.client_cpu_ms) / 1000
     return gpu, CORE_USD_PER_H / 3600 * cpu_s * 1e6

@@ -1,4 +1,4 @@
-"""The measured rows as a small SVG: speed-up over one worker, both axes doubling."""
+"""Draws the measured rows as a small SVG: the speed-up over one worker, with logarithmic axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STYLE = 'font-family="system-ui, sans-serif" font-size="13" fill="#333"'
 
 
 def svg(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line for each load, and what n times one worker would be."""
+    """Draw a line for each load, and a dashed line for n times the rate of one worker."""
     most = max(row["workers"] for row in rows)
     doublings = max(1.0, math.log2(most))
 

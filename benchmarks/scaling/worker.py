@@ -1,8 +1,8 @@
-"""The real worker on a simulated device: ``celery -A benchmarks.scaling.worker worker``.
+"""The real worker with a simulated device: ``celery -A benchmarks.scaling.worker worker``.
 
-Environment, beside a worker's own and that of `benchmarks.scaling.device`:
-    SCALING_PICTURES: ``ready`` gives every job a tiny picture that is in memory, so that neither network nor decoder
-        cost anything; with ``fetched`` pictures are downloaded, decoded, resized and cropped as CLIP wants them.
+Environment, in addition to a worker's own variables and those of `benchmarks.scaling.device`:
+    SCALING_PICTURES: with ``ready``, every job gets a tiny picture from memory, so that network and decoding cost
+        little; with ``fetched``, pictures are downloaded, decoded, resized and cropped as for CLIP.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from worker.model.interface import Prepared
 
 __all__ = ["app"]
 
-#: CLIP's.
+#: This is the geometry of CLIP.
 GEOMETRY = Geometry(224, Image.Resampling.BICUBIC, (224, 224))
 
 
 class ClipSized(NullModel):
-    """Prepares pictures with what CLIP's processor costs; the device is the null model's sleep."""
+    """A null model that prepares pictures at the cost of CLIP's processor; its device sleeps."""
 
     def prepare(self, image: Image.Image) -> Prepared:
         return super().prepare(Image.fromarray(GEOMETRY.apply(image)))
 
 
 class ReadyPictures(Fetcher):
-    """A fetcher whose downloads are there already."""
+    """A fetcher that returns a picture from memory."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         file = io.BytesIO()
         Image.new("RGB", (SIDE_PIXELS, SIDE_PIXELS)).save(file, "PNG")
         self._picture = file.getvalue()
 
-    def fetch(self, url: str, **_: Any) -> File:  # noqa: ARG002 - a fetcher's
-        """The same bytes for each URL."""
+    def fetch(self, url: str, **_: Any) -> File:  # noqa: ARG002 - a fetcher's parameter
+        """Return the same bytes for each URL."""
         return File(self._picture)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, because no connection is open."""
 
 
 def _load(_model: str, **_: Any) -> NullModel:
@@ -58,5 +58,5 @@ def _load(_model: str, **_: Any) -> NullModel:
 
 
 if os.environ.get("SCALING_PICTURES") == "ready":
-    service.Fetcher = ReadyPictures  # type: ignore[attr-defined]  # a service is built with no other fetcher
+    service.Fetcher = ReadyPictures  # type: ignore[attr-defined]  # `service.build` has no parameter for this
 app.load_model = _load

@@ -1,1 +1,1 @@
-"""Where a worker's processor time goes, stage by stage."""
+"""Measures a worker's CPU time by stage."""

@@ -1,4 +1,4 @@
-"""Processor time by stage: each thread's own clock around the functions that make a stage."""
+"""Measures CPU time by stage, with each thread's own clock around the functions of a stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class StageClock:
-    """Adds up CPU seconds by stage; a stage inside another counts for itself only."""
+    """Adds up CPU seconds by stage; the time of a nested stage does not count for the outer one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,7 +20,7 @@ class StageClock:
         self._of_thread = threading.local()
 
     def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, whose calls count for the stage."""
+        """Return a function that does the same, and whose CPU time counts for the stage."""
 
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:
@@ -38,13 +38,13 @@ class StageClock:
         return call
 
     def read(self) -> dict[str, float]:
-        """CPU seconds by stage so far."""
+        """Return the CPU seconds by stage so far."""
         with self._lock:
             return dict(self._cpu_s)
 
 
 def native_threads_cpu_s() -> float:
-    """CPU seconds of this process's threads that are not Python's: those with which PyTorch computes (Linux)."""
+    """Return the CPU seconds of this process's threads that Python did not start: those of PyTorch (Linux)."""
     pythons = {thread.native_id for thread in threading.enumerate()}
     used_ns = 0
     for task in Path("/proc/self/task").iterdir():

@@ -1,4 +1,4 @@
-"""CPU milliseconds a job by stage, of single jobs and in bulk."""
+"""Measures the CPU milliseconds per job by stage, of single jobs and in bulk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STOP_GRACE_S = 15.0
 
 
 def stages(model: Path | str, picture_port: int, jobs: int, each_labels: Sequence[Labels]) -> Iterator[dict[str, Any]]:
-    """For each of the labels a row for single jobs, and one for the same images in bulk."""
+    """Yield, for each kind of labels, a row for single jobs and a row for the same images in bulk."""
     with tempfile.TemporaryDirectory() as folder, embedded_valkey() as valkey:
         settings = worker_settings(valkey, model, picture_port)
         with (
@@ -66,7 +66,7 @@ def _worker(settings: Mapping[str, str], folder: Path) -> Iterator[Callable[[], 
     )
 
     def read() -> dict[str, float]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as response:  # ours
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as response:
             told = json.load(response)
         decoders_s = sum(process_cpu_s(pid) for pid in family(worker.pid) if pid != told["pid"])
         return {
@@ -81,7 +81,7 @@ def _worker(settings: Mapping[str, str], folder: Path) -> Iterator[Callable[[], 
         while not ready_file.exists():
             if not worker.is_running() or time.monotonic() > deadline_s:
                 raise RuntimeError(
-                    f"the worker with clocks is not ready, it {worker.describe_exit()}: {worker.last_log_line()}"
+                    f"the worker with clocks is not ready; it {worker.describe_exit()}: {worker.last_log_line()}"
                 )
             time.sleep(0.05)
         yield read

@@ -1,23 +1,23 @@
-"""From two readings of a worker's clocks to what a job costs, stage by stage."""
+"""Computes the cost of a job by stage from two readings of a worker's clocks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: In the order in which a job goes through them; `celery` is all that is none of the others.
+#: The stages in the order of a job's path; `celery` is the time of the worker process that no other stage covers.
 STAGES = ("celery", "fetch", "digest", "decode", "batching", "rank", "job", "answer", "valkey")
 
 
 def by_stage(before: Mapping[str, float], after: Mapping[str, float], jobs: int) -> dict[str, float]:
-    """CPU milliseconds a job by stage, and the model's, from two readings of CPU seconds.
+    """Return the CPU milliseconds per job by stage, and those of the model, from two readings of CPU seconds.
 
     Args:
         before, after: ``process``, ``native`` (threads that compute for the model), ``decoders``, ``valkey``,
             ``client``, and the worker's stages.
 
     Returns:
-        Each of `STAGES`; ``model``; ``outside``, all but the model; ``queue_share``, what the queue takes of that:
-        Celery, storing answers, and Valkey; ``client``, which is in none of these sums.
+        Each of `STAGES`; ``model``; ``outside``, the sum of all stages but the model; ``queue_share``, the share of
+        Celery, storing answers and Valkey in that sum; and ``client``, which is in none of these sums.
     """
     used = {name: (after[name] - before.get(name, 0.0)) / jobs * 1000 for name in after}
     process_ms, native_ms, decoders_ms = (used.pop(name) for name in ("process", "native", "decoders"))

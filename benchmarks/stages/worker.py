@@ -1,8 +1,8 @@
 """The real worker with clocks around its stages: ``celery -A benchmarks.stages.worker worker``.
 
-Nothing of it is replaced; functions are wrapped. What remains of the process's time is Celery's: its event loop, kombu,
-the broker's messages, and threads that wake up. Environment, beside a worker's own:
-    STAGES_PORT: where a GET on loopback answers with what was used so far.
+No part of the worker is replaced, but functions are wrapped. The rest of the process's time counts as Celery's: its
+event loop, kombu, the broker's messages, and threads that wake up. Environment, in addition to a worker's own:
+    STAGES_PORT: the port on the loopback interface at which a GET returns the CPU time used so far.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from worker.model.interface import Logits
 __all__ = ["app"]
 
 CLOCK = StageClock()
-#: By stage the functions that make it: of a class or a module, found by whoever calls them where they are looked up.
+#: The functions of each stage, with the class or module in which their callers look them up.
 STAGES = (
     ("fetch", Fetcher, "fetch"),
     ("decode", InProcesses, "prepare"),

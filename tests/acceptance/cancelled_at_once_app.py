@@ -1,4 +1,4 @@
-"""A null worker whose job named "suspect" is cancelled as soon as the worker has looked for an answer of it."""
+"""A null worker whose job "suspect" is cancelled as soon as the worker has checked that the job has no answer."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ StartWorker = Callable[..., Worker]
 
 @pytest.fixture(scope="session")
 def origin() -> Iterator[Origin]:
-    """Where the pictures are, and everything else a stranger's server may answer."""
+    """A web server with pictures, missing files and other responses that a foreign server may give."""
     with Origin() as origin:
         origin.pages["/owl.png"] = ("image/png", picture("PNG", (320, 240), "saddlebrown"))
         origin.pages["/car.jpg"] = ("image/jpeg", picture("JPEG", (200, 300), "crimson"))
@@ -32,7 +32,7 @@ def origin() -> Iterator[Origin]:
 def start_worker(
     valkey_of_this_run: ValkeyServer, origin: Origin, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StartWorker]:
-    """Start workers on the shared Valkey; they end with the module."""
+    """Start workers on the shared Valkey; they end after the module's last test."""
     with ExitStack() as stack:
 
         def start(
@@ -59,7 +59,7 @@ def start_worker(
 @pytest.fixture(scope="module")
 def worker(start_worker: StartWorker, checkpoint: Callable[[str], Path]) -> Worker:
     """One ready worker with a small CLIP."""
-    # A batch has a moment to grow: whether jobs ride together is not to depend on how fast this machine decodes.
+    # A batch waits for further images, so that the speed of decoding on this machine does not decide its size.
     worker = start_worker(checkpoint("clip"), NAMESHOT_MAX_WAIT_MS="200")
     worker.wait_until_ready()
     return worker
@@ -67,7 +67,7 @@ def worker(start_worker: StartWorker, checkpoint: Callable[[str], Path]) -> Work
 
 @pytest.fixture
 def plain(valkey_of_this_run: ValkeyServer) -> Iterator[Celery]:
-    """A Celery client that knows nothing of this project but two URLs."""
+    """A plain Celery client that has only the URLs of the broker and the result backend."""
     app = Celery("somebody-else", broker=valkey_of_this_run.broker_url, backend=valkey_of_this_run.result_backend)
     yield app
     app.close()
@@ -75,14 +75,14 @@ def plain(valkey_of_this_run: ValkeyServer) -> Iterator[Celery]:
 
 @pytest.fixture
 def operator(valkey_of_this_run: ValkeyServer) -> Iterator[Celery]:
-    """A Celery client with a worker's rights, which remote control needs."""
+    """A plain Celery client in the worker's role, which remote control requires."""
     worker = {"broker": valkey_of_this_run.url(0, "worker"), "backend": valkey_of_this_run.url(1, "worker")}
     with Celery("operator", **worker, set_as_current=False) as app:
         yield app
 
 
 def picture(kind: str, size: tuple[int, int], colour: str) -> bytes:
-    """A picture file: a coloured disc on a gradient, so that no two look alike to a model."""
+    """Return a picture file: a coloured disc on a gradient, so that a model distinguishes any two."""
     image = Image.radial_gradient("L").resize(size).convert("RGB")
     image.paste(colour, (size[0] // 4, size[1] // 4, size[0] // 2, size[1] // 2))
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers as strangers' servers do."""
+"""A real HTTP server on loopback that responds as foreign servers do."""
 
 import contextlib
 import socket
@@ -8,13 +8,13 @@ from typing import Self
 
 
 class Origin:
-    """Serves `pages` (path to content type and body); `errors` maps a path to a status, `short` cuts bodies.
+    """Serves `pages` (path to content type and body); `errors` maps a path to a status, `short` truncates bodies.
 
     Attributes:
-        hold: while clear, a path under ``/held/`` is not answered.
-        asked: counts requests; acquire it to wait for one.
-        left: counts clients that hung up on a held page; acquire it to wait for one.
-        paths: of all requests so far.
+        hold: while clear, requests for paths under ``/held/`` get no response.
+        asked: a semaphore released for each request; acquire it to wait for one.
+        left: a semaphore released for each client that hung up on a held page; acquire it to wait for one.
+        paths: the paths of all requests so far.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Origin:
                     if not self.connection.recv(1, socket.MSG_PEEK) and not origin.hold.is_set():
                         origin.left.release()
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the inherited name
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name of the inherited parameter
                 pass
 
         class Server(ThreadingHTTPServer):
@@ -67,18 +67,18 @@ class Origin:
             daemon_threads = True
 
             def handle_error(self, request: object, client_address: object) -> None:
-                """A worker may hang up at any time."""
+                """Ignore errors, because a worker may hang up at any time."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever)
 
     def url(self, path: str) -> str:
-        """The absolute URL of one path."""
+        """Return the absolute URL of a path."""
         return f"http://127.0.0.1:{self.port}{path}"
 
     def hold_back(self) -> None:
-        """Answer no held page from now on, and forget who asked before."""
+        """Hold back responses for held pages from now on, and reset the count of requests."""
         self.hold.clear()
         while self.asked.acquire(blocking=False):
             pass

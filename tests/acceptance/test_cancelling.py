@@ -1,4 +1,4 @@
-"""A job that nobody wants any more gives up its place: `Job.cancel` and Celery's own revoke beside a real worker."""
+"""A cancelled job frees its place in a real worker, after `Job.cancel` and after Celery's own revoke."""
 
 import signal
 import sys
@@ -23,7 +23,7 @@ from tests.valkey_server import ValkeyServer
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 30
 CELERY = (sys.executable, "-m", "celery", "-A")
-#: Longer than a test takes.
+#: A forward pass that lasts longer than any test.
 FOR_EVER_MS = 60_000
 
 StartNullWorker = Callable[..., Worker]
@@ -36,7 +36,7 @@ def client(valkey: ValkeyServer) -> Client:
 
 @pytest.fixture
 def own_origin() -> Iterator[Origin]:
-    """An origin that holds its held pages, and whose counts are those of one test."""
+    """An origin that holds back its held pages, and whose counts start at zero in each test."""
     with Origin() as origin:
         for name in ("/owl.png", "/never.png"):
             origin.pages[name] = ("image/png", picture("PNG", (64, 64), "saddlebrown"))
@@ -45,7 +45,7 @@ def own_origin() -> Iterator[Origin]:
 
 @pytest.fixture
 def start(valkey: ValkeyServer, own_origin: Origin, tmp_path: Path) -> Iterator[StartNullWorker]:
-    """Start null workers, which are killed in the end: some have work for a minute."""
+    """Start null workers, which are killed after the test, because some would be busy for a minute."""
     with ExitStack() as stack:
 
         def start_one(app: str = "tests.chaos.null_worker", **settings: str) -> Worker:
@@ -74,7 +74,7 @@ def send(plain: Celery, url: str, **options: object) -> AsyncResult:
     )
 
 
-def test_a_job_cancelled_while_it_downloads_hangs_up_and_frees_its_place(
+def test_cancelling_a_job_while_it_downloads_ends_the_download_and_frees_its_place(
     start: StartNullWorker, client: Client, own_origin: Origin
 ) -> None:
     worker = start()
@@ -90,7 +90,7 @@ def test_a_job_cancelled_while_it_downloads_hangs_up_and_frees_its_place(
     assert f"job {held.id} was cancelled while it ran" in worker.log
 
 
-def test_jobs_cancelled_on_their_way_through_the_device_free_their_places(
+def test_jobs_cancelled_while_they_wait_for_or_run_on_the_device_free_their_places(
     start: StartNullWorker, client: Client, own_origin: Origin, tmp_path: Path
 ) -> None:
     executions = tmp_path / "executions"
@@ -128,7 +128,7 @@ def test_a_job_cancelled_while_it_waits_behind_another_is_never_run(
     assert "/never.png" not in own_origin.paths
 
 
-def test_a_revoked_bulk_job_gives_up_all_its_downloads(
+def test_revoking_a_bulk_job_ends_all_its_downloads(
     start: StartNullWorker, client: Client, plain: Celery, operator: Celery, own_origin: Origin
 ) -> None:
     start(NAMESHOT_CONCURRENCY="2")
@@ -150,7 +150,7 @@ def test_a_revoked_bulk_job_gives_up_all_its_downloads(
 
 
 @pytest.mark.parametrize("terminate", [False, True])
-def test_celerys_own_revoke_stops_a_running_job_and_harms_no_other(
+def test_celery_s_revoke_stops_a_running_job_and_affects_no_other(
     start: StartNullWorker, client: Client, plain: Celery, operator: Celery, own_origin: Origin, terminate: bool
 ) -> None:
     worker = start()
@@ -167,7 +167,7 @@ def test_celerys_own_revoke_stops_a_running_job_and_harms_no_other(
     assert worker.process.poll() is None
 
 
-def test_a_revoked_job_stays_revoked_although_the_worker_that_heard_it_was_killed(
+def test_a_revoked_job_stays_revoked_although_the_worker_that_received_the_revocation_was_killed(
     start: StartNullWorker, client: Client, plain: Celery, operator: Celery, own_origin: Origin
 ) -> None:
     busy = start()
@@ -187,7 +187,7 @@ def test_a_revoked_job_stays_revoked_although_the_worker_that_heard_it_was_kille
     assert "/never.png" not in own_origin.paths
 
 
-def test_a_poison_that_has_expired_is_expired(
+def test_a_poisoned_job_that_has_expired_is_answered_as_expired(
     start: StartNullWorker, client: Client, plain: Celery, own_origin: Origin, valkey: ValkeyServer
 ) -> None:
     suspect = str(uuid.uuid4())
@@ -204,7 +204,7 @@ def test_a_poison_that_has_expired_is_expired(
     assert "/never.png" not in own_origin.paths
 
 
-def test_a_job_cancelled_while_it_waits_to_run_alone_gives_up_its_place(
+def test_a_suspect_cancelled_while_it_waits_to_run_alone_frees_its_place(
     start: StartNullWorker, client: Client, own_origin: Origin, valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     hang = tmp_path / "hang"
@@ -242,7 +242,7 @@ def test_a_suspect_cancelled_before_it_waits_to_run_alone_does_not_wait(
     assert held.status() == "running"
 
 
-def test_a_revocation_changes_no_answer_that_stands(
+def test_a_revocation_changes_no_stored_answer(
     start: StartNullWorker, plain: Celery, operator: Celery, own_origin: Origin, valkey: ValkeyServer
 ) -> None:
     worker = start()
@@ -261,7 +261,7 @@ def test_a_revocation_changes_no_answer_that_stands(
     assert AsyncResult(done.id, app=plain).get(timeout=TIMEOUT_S)["ranking"] == ranking
 
 
-def test_what_cannot_be_an_id_is_not_revoked_and_writes_no_line_of_the_log(
+def test_a_revoked_id_that_is_impossible_is_ignored_and_cannot_forge_a_log_line(
     start: StartNullWorker, operator: Celery, valkey: ValkeyServer
 ) -> None:
     worker = start()

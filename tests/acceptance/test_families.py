@@ -1,4 +1,4 @@
-"""``celery -A worker worker`` with a checkpoint of every family answers a plain Celery client as the pipeline would."""
+"""``celery -A worker worker`` with a checkpoint of every family gives a plain Celery client the pipeline's scores."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,17 +15,17 @@ from tests.valkey_server import ValkeyServer
 TIMEOUT_S = 60
 LABEL_SETS = [["a fox", "bear", "zebra"], ["owl"], ["bear", "a small dog running on the beach", "owl", "a fox"]]
 
-#: A variant whose pipeline cuts tokens off every prompt; `tests/model` compares it with the by-hand way instead.
+#: A variant whose pipeline cuts tokens off every prompt; `tests/model` compares it with the model used by hand.
 FAMILIES = [family for family in SMALL if family != "blip-2-image-token"]
 
-#: One of each way to score; `tests/model` compares all families with their pipelines in `make test`.
+#: One family with softmax and one with sigmoid; in `make test`, `tests/model` compares all families.
 FEW = ("clip", "siglip2")
 
 
 @pytest.mark.parametrize(
     "family", [name if name in FEW else pytest.param(name, marks=pytest.mark.thorough) for name in FAMILIES]
 )
-def test_scores_are_the_pipelines_for(
+def test_scores_are_those_of_the_pipeline(
     family: str,
     start_worker: StartWorker,
     checkpoint: Callable[[str], Path],

@@ -1,4 +1,4 @@
-"""``nameshot_jobs_total``: what became of each job, among them those whose images nobody ever looked at."""
+"""``nameshot_jobs_total`` counts every job by its outcome, including jobs whose images were never downloaded."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def client(valkey: ValkeyServer) -> Iterator[Client]:
 
 
 def counted(worker: Worker) -> dict[str, float]:
-    """Jobs by code, from the port that it says it took."""
+    """Return the counts of jobs by code, read from the metrics port that the worker chose."""
     moved = re.search(r"metrics port \d+ is in use; using (\d+)", worker.log)
     port = int(moved[1]) if moved else METRICS_PORT
     page = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
@@ -60,7 +60,7 @@ def test_ranked_and_failed_jobs_count_once_each_whatever_their_images(
     assert counted(worker) == {"ok": 2.0, "http_status": 1.0}
 
 
-def test_a_job_that_nobody_runs_again_counts_as_poisoned(
+def test_a_poisoned_job_is_counted_although_no_worker_runs_it_again(
     worker: Worker, client: Client, origin: Origin, valkey: ValkeyServer
 ) -> None:
     with valkey.connect() as broker:
@@ -74,7 +74,7 @@ def test_a_job_that_nobody_runs_again_counts_as_poisoned(
     assert counted(worker) == {"poisoned": 1.0}
 
 
-def test_what_breaks_the_contract_counts_as_invalid_whether_or_not_it_has_an_id(
+def test_a_message_that_breaks_the_contract_counts_as_invalid_with_or_without_an_id(
     worker: Worker, valkey: ValkeyServer, origin: Origin
 ) -> None:
     kwargs = {"image": origin.url("/owl.png"), "candidate_labels": LABELS}

@@ -1,4 +1,4 @@
-"""Any Celery client can ask, without our package: JSON keyword arguments, a queue's name, and Celery's own results."""
+"""Any Celery client can send jobs without our package: it needs JSON keyword arguments and the name of a queue."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ TIMEOUT_S = 60
 
 @pytest.fixture(autouse=True)
 def running(worker: Worker) -> None:
-    """Every test here talks to the same ready worker."""
+    """All tests here use the same ready worker."""
 
 
 def ask(plain: Celery, task: str = "nameshot.classify", queue: str = "nameshot.default", **kwargs: Any) -> Any:
@@ -53,9 +53,7 @@ def test_the_ranking_is_exactly_that_of_the_transformers_pipeline(
     )
 
 
-def test_an_answer_says_which_model_which_image_which_batch_and_where_the_time_went(
-    plain: Celery, origin: Origin
-) -> None:
+def test_an_answer_names_the_model_the_image_the_batch_size_and_the_timings(plain: Celery, origin: Origin) -> None:
     answer = ask(plain, image=origin.url("/car.jpg"), candidate_labels=["car"]).get(TIMEOUT_S)
 
     assert set(answer) == {"ranking", "model", "revision", "image", "batch_size", "timings_ms"}
@@ -68,7 +66,7 @@ def test_an_answer_says_which_model_which_image_which_batch_and_where_the_time_w
     }
     assert answer["image"]["bytes"] == len(origin.pages["/car.jpg"][1])
     assert set(answer["timings_ms"]) == {"queued", "fetch", "decode", "wait", "forward"}
-    assert answer["timings_ms"]["queued"] is None, "a plain client sends no time of ours"
+    assert answer["timings_ms"]["queued"] is None, "a plain client does not send our header with the time"
 
 
 @pytest.mark.parametrize("queue", ["high", "default", "bulk"])
@@ -78,7 +76,7 @@ def test_every_queue_is_served(plain: Celery, origin: Origin, queue: str) -> Non
     assert len(answer["ranking"]) == 4
 
 
-def test_top_k_keeps_the_best_of_scores_over_all_labels(plain: Celery, origin: Origin) -> None:
+def test_top_k_returns_the_best_labels_with_scores_computed_over_all_labels(plain: Celery, origin: Origin) -> None:
     everything = ask(plain, image=origin.url("/owl.png"), candidate_labels=LABELS).get(TIMEOUT_S)["ranking"]
     best = ask(plain, image=origin.url("/owl.png"), candidate_labels=LABELS, top_k=2).get(TIMEOUT_S)["ranking"]
 
@@ -87,7 +85,7 @@ def test_top_k_keeps_the_best_of_scores_over_all_labels(plain: Celery, origin: O
     ]
 
 
-def test_a_bulk_message_has_one_outcome_per_image_in_order_and_one_bad_image_is_one_bad_outcome(
+def test_a_bulk_message_has_one_outcome_per_image_in_order_and_only_bad_images_fail(
     plain: Celery, origin: Origin
 ) -> None:
     images = [origin.url("/owl.png"), origin.url("/gone.png"), "ftp://x.example/y", origin.url("/car.jpg")]
@@ -123,13 +121,15 @@ def test_positional_arguments_are_an_invalid_job(plain: Celery, origin: Origin) 
         ({"candidate_labels": ["a"], "image": "http://93.184.216.34:22/x.png"}, "port_not_allowed"),
     ],
 )
-def test_what_cannot_be_fetched_fails_with_its_code(plain: Celery, kwargs: dict[str, Any], code: str) -> None:
+def test_invalid_jobs_and_images_that_cannot_be_downloaded_fail_with_a_code(
+    plain: Celery, kwargs: dict[str, Any], code: str
+) -> None:
     message = {"image": "http://x.example/y.png", **kwargs}
 
     assert failure(plain, timeout=3, **message)[0] == code
 
 
-def test_a_label_that_is_too_long_is_named_with_both_numbers(plain: Celery, origin: Origin) -> None:
+def test_a_label_that_is_too_long_is_refused_with_its_length_and_the_maximum(plain: Celery, origin: Origin) -> None:
     code, message, retryable = failure(plain, image=origin.url("/owl.png"), candidate_labels=["owl", "word " * 39])
 
     assert (code, retryable) == ("invalid_job", False)
@@ -145,7 +145,7 @@ def test_a_label_that_is_too_long_is_named_with_both_numbers(plain: Celery, orig
         ("/drawing", "image/svg+xml", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unsupported_format"),
     ],
 )
-def test_what_is_no_picture_fails_with_its_code(
+def test_a_file_that_is_no_picture_fails_with_its_code(
     plain: Celery, origin: Origin, path: str, kind: str, body: bytes, code: str
 ) -> None:
     origin.pages[path] = (kind, body)
@@ -159,20 +159,20 @@ def test_a_truncated_jpeg_is_undecodable(plain: Celery, origin: Origin) -> None:
     assert failure(plain, image=origin.url("/half.jpg"), candidate_labels=LABELS)[0] == "undecodable"
 
 
-def test_a_missing_image_says_so_and_is_not_worth_a_retry(plain: Celery, origin: Origin) -> None:
+def test_a_missing_image_fails_with_its_status_and_is_not_retryable(plain: Celery, origin: Origin) -> None:
     code, message, retryable = failure(plain, image=origin.url("/gone.png"), candidate_labels=LABELS)
 
     assert (code, retryable) == ("http_status", False)
     assert "404" in message
 
 
-def test_a_busy_server_is_worth_a_retry(plain: Celery, origin: Origin) -> None:
+def test_the_failure_of_a_busy_server_is_retryable(plain: Celery, origin: Origin) -> None:
     origin.errors["/busy"] = 503
 
     assert failure(plain, image=origin.url("/busy"), candidate_labels=LABELS, timeout=1)[::2] == ("http_status", True)
 
 
-def test_no_answer_holds_the_url_or_a_traceback(
+def test_no_answer_contains_the_url_or_a_traceback(
     plain: Celery, origin: Origin, valkey_of_this_run: ValkeyServer
 ) -> None:
     url = origin.url("/gone-CANARY.png?X-Amz-Signature=CANARY")
@@ -187,7 +187,7 @@ def test_no_answer_holds_the_url_or_a_traceback(
     assert json.loads(stored)["traceback"] is None
 
 
-def test_the_worker_logs_one_line_a_failure_and_no_traceback_and_no_path(worker: Worker) -> None:
+def test_the_worker_logs_failures_without_tracebacks_and_paths(worker: Worker) -> None:
     assert "Traceback" not in worker.log
     assert "CANARY" not in worker.log
     assert "failed: http_status" in worker.log

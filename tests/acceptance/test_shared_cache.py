@@ -1,4 +1,4 @@
-"""Workers of one model share what they know of pictures, whichever way they were started."""
+"""Workers with the same model share the embeddings of pictures, whichever command started them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +16,8 @@ SHARED = {"NAMESHOT_SHARED_CACHE_BYTES": "1000000"}
 FRONTS = (str(NAMESHOT), "worker", "--processes", "2")
 
 
-@pytest.mark.thorough  # of the shared cache itself, `tests/embeddings` tests every rule in `make test`
-def test_a_picture_that_another_worker_has_seen_needs_no_forward_pass(
+@pytest.mark.thorough  # in `make test`, `tests/embeddings` tests every rule of the shared cache
+def test_a_picture_that_another_worker_has_embedded_needs_no_forward_pass(
     start_worker: StartWorker,
     checkpoint: Callable[[str], Path],
     origin: Origin,

@@ -1,4 +1,4 @@
-"""A worker process from start to stop: what it refuses to start with, and what it does with jobs in hand."""
+"""A worker process from start to stop: with which settings it refuses to start, and how it handles jobs."""
 
 import base64
 import json
@@ -24,12 +24,12 @@ from tests.valkey_server import ValkeyServer
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
 
-#: A test that needs the shared worker but not its handle.
+#: Marks a test that needs the shared worker but not its handle.
 with_a_worker = pytest.mark.usefixtures("worker")
 
-#: A worker whose model has no weights starts in a second; everything else about it is real.
+#: A real worker, except for its model: that has no weights, so the worker starts in a second.
 NULL = command_of(NULL_APP)
-#: By default such a worker runs every image; with this it keeps their vectors, as others do.
+#: By default such a worker runs every image; with these settings it caches embeddings, as real workers do.
 CACHED = {"NAMESHOT_EMBEDDING_CACHE_BYTES": "1000000"}
 COMMANDS = {"celery": (), "nameshot": (str(NAMESHOT), "worker")}
 
@@ -40,7 +40,7 @@ def client(valkey: ValkeyServer) -> Client:
 
 
 def client_of(valkey: ValkeyServer, prefix: str) -> Client:
-    """A producer of the queues of that prefix."""
+    """Return a client of the queues with this prefix."""
     return Client(valkey.url(0, "producer", prefix), valkey.url(1, "producer", prefix), queue_prefix=prefix)
 
 
@@ -65,7 +65,7 @@ def test_a_worker_that_cannot_work_ends_with_one_sentence(
 
 
 @with_a_worker
-def test_jobs_that_come_together_ride_together_whatever_their_labels(client: Client, origin: Origin) -> None:
+def test_images_that_arrive_together_share_a_batch_whatever_their_labels(client: Client, origin: Origin) -> None:
     for n in range(12):
         origin.pages[f"/{n}.png"] = ("image/png", picture("PNG", (100 + n, 100), "seagreen"))
     origin.hold_back()
@@ -83,7 +83,7 @@ def test_jobs_that_come_together_ride_together_whatever_their_labels(client: Cli
 
 
 @with_a_worker
-def test_a_picture_is_downloaded_once_for_all_who_want_it_at_once_and_run_once_whatever_the_labels(
+def test_simultaneous_jobs_share_a_picture_s_download_and_its_forward_pass_whatever_their_labels(
     client: Client, origin: Origin
 ) -> None:
     origin.pages["/wanted.png"] = ("image/png", picture("PNG", (90, 90), "gold"))
@@ -100,7 +100,7 @@ def test_a_picture_is_downloaded_once_for_all_who_want_it_at_once_and_run_once_w
 
 
 @with_a_worker
-def test_our_client_learns_how_long_its_job_waited(client: Client, origin: Origin) -> None:
+def test_a_result_says_how_long_the_job_of_our_client_waited(client: Client, origin: Origin) -> None:
     queued_ms = client.classify(origin.url("/owl.png"), LABELS).timings_ms.queued
 
     assert queued_ms is not None
@@ -110,7 +110,7 @@ def test_our_client_learns_how_long_its_job_waited(client: Client, origin: Origi
 def test_a_job_cancelled_while_it_waits_is_never_run(
     valkey: ValkeyServer, start_worker: StartWorker, origin: Origin
 ) -> None:
-    """On queues of its own, so that no other worker takes the job first."""
+    """The test has its own queues, so that no other worker takes the job first."""
     client = client_of(valkey, "cancelled")
     origin.pages["/never.png"] = origin.pages["/owl.png"]
     job = client.submit(origin.url("/never.png"), LABELS)
@@ -120,7 +120,7 @@ def test_a_job_cancelled_while_it_waits_is_never_run(
     late.wait_until_ready()
     client.classify(origin.url("/owl.png"), LABELS)
 
-    assert f"job {job.id} has its answer already" in late.log
+    assert f"job {job.id} does not run: it is answered or forgotten already" in late.log
     assert job.status() == "cancelled"
     with pytest.raises(JobCancelled):
         job.result(timeout=1)
@@ -144,7 +144,7 @@ def test_an_expired_job_is_not_run(plain: Celery, client: Client, origin: Origin
 
 
 @pytest.mark.parametrize("body", ["null", "[]", "{}", "[[], null, null]", "[[], {}, []]", '[[], {"image": NaN}, {}]'])
-def test_a_malformed_message_does_not_harm_its_neighbours(
+def test_a_malformed_message_does_not_affect_other_jobs(
     body: str, worker: Worker, client: Client, valkey: ValkeyServer, origin: Origin
 ) -> None:
     envelope = {
@@ -168,7 +168,7 @@ def test_a_malformed_message_does_not_harm_its_neighbours(
     assert worker.process.poll() is None
 
 
-def test_probes_say_ready_and_metrics_count_outcomes(
+def test_probes_report_ready_and_metrics_count_outcomes(
     valkey: ValkeyServer, start_worker: StartWorker, origin: Origin
 ) -> None:
     client = client_of(valkey, "probed")

@@ -1,4 +1,4 @@
-"""Null workers and pictures, as in the tests of delivery."""
+"""The null workers and pictures of the tests in `tests/delivery`."""
 
 from tests.delivery.conftest import COMMAND, origin, start_worker
 

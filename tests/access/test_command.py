@@ -1,4 +1,4 @@
-"""``nameshot acl``: from nothing to a Redis with roles."""
+"""``nameshot acl`` writes the files for a Redis with roles."""
 
 import stat
 from pathlib import Path
@@ -20,7 +20,7 @@ def settings_in(file: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in file.read_text().splitlines())
 
 
-def test_the_files_that_it_writes_make_a_valkey_with_a_worker_and_a_producer(tmp_path: Path, origin: Origin) -> None:
+def test_a_valkey_a_worker_and_a_producer_work_with_the_files_of_nameshot_acl(tmp_path: Path, origin: Origin) -> None:
     access = tmp_path / "access"
     server = ValkeyServer(tmp_path, options=("--aclfile", str(access / "users.acl")))
     done = Home.make(tmp_path).run("acl", access, "--redis", f"redis://127.0.0.1:{server.port}")
@@ -41,7 +41,7 @@ def test_the_files_that_it_writes_make_a_valkey_with_a_worker_and_a_producer(tmp
             assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
 
-def test_passwords_that_are_in_use_are_not_overwritten(tmp_path: Path) -> None:
+def test_existing_passwords_are_not_overwritten(tmp_path: Path) -> None:
     home = Home.make(tmp_path)
     home.run("acl", "access")
     before = (tmp_path / "access" / "worker.env").read_text()
@@ -53,7 +53,7 @@ def test_passwords_that_are_in_use_are_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "access" / "worker.env").read_text() == before
 
 
-def test_the_queues_prefix_is_that_of_the_environment(tmp_path: Path) -> None:
+def test_nameshot_acl_reads_the_queue_prefix_from_the_environment(tmp_path: Path) -> None:
     Home.make(tmp_path, NAMESHOT_QUEUE_PREFIX="birds").run("acl", "access")
 
     assert "user birds-worker on" in (tmp_path / "access" / "users.acl").read_text()
@@ -67,7 +67,7 @@ def test_the_queues_prefix_is_that_of_the_environment(tmp_path: Path) -> None:
         *("redis://\udcff", "redis://a b", "redis://a..b", "redis://a;b"),
     ],
 )
-def test_an_address_that_is_none_is_refused(tmp_path: Path, address: str) -> None:
+def test_an_invalid_redis_address_is_refused(tmp_path: Path, address: str) -> None:
     done = Home.make(tmp_path).run("acl", "access", "--redis", address)
 
     assert done.status == 2

@@ -1,4 +1,4 @@
-"""The roles of a shared Redis: the whole suite runs under them; here is what they refuse."""
+"""What the roles of a shared Redis forbid; all other tests run in these roles and show what they permit."""
 
 import asyncio
 from pathlib import Path
@@ -52,7 +52,9 @@ def as_role(valkey: ValkeyServer, role: RoleName, database: int = 0) -> redis.Re
     ],
     ids=lambda command: " ".join(map(str, command)),
 )
-def test_no_role_may(valkey: ValkeyServer, role: RoleName, command: tuple[str, ...]) -> None:
+def test_commands_that_no_role_permits_are_refused(
+    valkey: ValkeyServer, role: RoleName, command: tuple[str, ...]
+) -> None:
     with as_role(valkey, role) as connection, pytest.raises(redis.ResponseError, match=r"(?i)no permissions"):
         connection.execute_command(*command)
 
@@ -69,7 +71,7 @@ def test_no_role_may(valkey: ValkeyServer, role: RoleName, command: tuple[str, .
     ],
     ids=lambda command: " ".join(map(str, command)),
 )
-def test_a_producer_can_neither_take_jobs_nor_read_others_messages_nor_command_workers(
+def test_a_producer_can_neither_take_jobs_nor_read_messages_nor_control_workers(
     valkey: ValkeyServer, command: tuple[str, ...]
 ) -> None:
     with as_role(valkey, "producer") as connection, pytest.raises(redis.exceptions.NoPermissionError):
@@ -91,7 +93,7 @@ def test_a_producer_cannot_destroy_a_queue(valkey: ValkeyServer, command: tuple[
         connection.execute_command(*command)
 
 
-def test_an_observer_sees_queues_workers_answers_and_dead_letters_and_changes_nothing(
+def test_an_observer_can_read_queues_workers_answers_and_dead_letters_but_change_nothing(
     valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     with Client(valkey.broker_url, valkey.result_backend) as client, valkey.connect() as database:
@@ -109,7 +111,7 @@ def test_an_observer_sees_queues_workers_answers_and_dead_letters_and_changes_no
         assert "does not permit this user" in refused.sentence
 
 
-def test_a_refused_producer_is_told_so(valkey: ValkeyServer) -> None:
+def test_a_client_names_a_missing_permission_as_the_cause(valkey: ValkeyServer) -> None:
     with (
         Client(valkey.url(0, "observer"), valkey.url(1, "observer")) as client,
         pytest.raises(BrokerUnavailable, match="does not permit this user"),
@@ -118,7 +120,7 @@ def test_a_refused_producer_is_told_so(valkey: ValkeyServer) -> None:
 
 
 class Trace:
-    """What a server was asked, the commands inside of scripts too."""
+    """The commands that a server has executed, including those of scripts."""
 
     def __init__(self, valkey: ValkeyServer) -> None:
         self._operator = valkey.connect()
@@ -127,11 +129,11 @@ class Trace:
         self._operator.config_resetstat()
 
     def saw(self, command: str) -> bool:
-        """Whether anybody has used it since `begin`."""
+        """Return whether the server has executed the command since `begin`."""
         return f"cmdstat_{command}" in self._operator.info("commandstats")
 
     def unused(self, role: RoleName) -> set[str]:
-        """Commands that the role permits, and nobody has used since `begin`."""
+        """Return the commands that the role permits but the server has not executed since `begin`."""
         (found,) = (each for each in roles("nameshot") if each.name == role)
         used = {name.removeprefix("cmdstat_") for name in self._operator.info("commandstats")}
         return set(found.commands) - used
@@ -143,7 +145,9 @@ def trace(own_valkey: ValkeyServer) -> Trace:
 
 
 @pytest.mark.usefixtures("a_worker_that_lives")
-def test_a_producer_may_do_only_what_it_does(own_valkey: ValkeyServer, trace: Trace, tmp_path: Path) -> None:
+def test_the_producer_s_role_permits_no_command_that_producers_do_not_use(
+    own_valkey: ValkeyServer, trace: Trace, tmp_path: Path
+) -> None:
     broker_url, result_backend = own_valkey.broker_url, own_valkey.result_backend
     trace.begin()
     with Client(broker_url, result_backend) as client:
@@ -168,14 +172,16 @@ def test_a_producer_may_do_only_what_it_does(own_valkey: ValkeyServer, trace: Tr
         sent = plain.send_task("nameshot.classify", queue="nameshot.default")
         with pytest.raises(CeleryTimeout):
             sent.get(timeout=0.1)
-        plain.backend.remove_pending_result(sent)  # or its end would ask a server that is gone
+        plain.backend.remove_pending_result(sent)  # otherwise its destructor would connect to a server that has ended
     Home.make(tmp_path, **own_valkey.settings("producer")).run("doctor")
 
     assert trace.unused("producer") == set()
 
 
 @pytest.mark.usefixtures("a_worker_that_lives")
-def test_an_observer_may_do_only_what_it_does(own_valkey: ValkeyServer, trace: Trace, tmp_path: Path) -> None:
+def test_the_observer_s_role_permits_no_command_that_observers_do_not_use(
+    own_valkey: ValkeyServer, trace: Trace, tmp_path: Path
+) -> None:
     observer = Home.make(tmp_path, **own_valkey.settings("observer"))
     trace.begin()
     observer.run("doctor")
@@ -191,7 +197,7 @@ def test_an_observer_may_do_only_what_it_does(own_valkey: ValkeyServer, trace: T
     assert trace.unused("observer") == set()
 
 
-def test_a_worker_may_do_only_what_it_does(
+def test_the_worker_s_role_permits_no_command_that_workers_do_not_use(
     own_valkey: ValkeyServer, origin: Origin, start_worker: StartWorker, trace: Trace, tmp_path: Path
 ) -> None:
     with Client(own_valkey.broker_url, own_valkey.result_backend) as client, own_valkey.connect() as database:
@@ -218,7 +224,7 @@ def test_a_worker_may_do_only_what_it_does(
     operator = Home.make(tmp_path / "home", **own_valkey.settings("worker"))
     operator.run("dead-letters", "replay", "--all")
     operator.run("doctor")
-    with as_role(own_valkey, "worker") as stuck:  # what only a busy or a stuck worker says
+    with as_role(own_valkey, "worker") as stuck:  # commands that only a busy or a stuck worker sends
         stuck.eval(HAND_ON, 2, rung_name("nameshot.default"), "nameshot.default")
         stuck.eval(UPDATE_LEASE, 1, "nameshot:lease:stuck", "a-machine/17: its device is busy")
     heir.stop(timeout_s=TIMEOUT_S)
@@ -231,13 +237,13 @@ def test_a_worker_may_do_only_what_it_does(
         database.hset("nameshot:in-hand", "taken-once", "returned bulk 1")
     operator.run("purge", "bulk", "--yes")
 
-    # A worker of the version before reads with it what a dead one held; tests/version_before see that it may.
+    # A worker of the previous version reads with it what a dead one held; tests/version_before checks that it may.
     assert trace.unused("worker") == {"hgetall"}
 
 
 @pytest.fixture
 def a_worker_that_lives(own_valkey: ValkeyServer) -> None:
-    """As far as its traces in Redis go."""
+    """The records in Redis of a living worker, without the worker."""
     with own_valkey.connect() as database:
         database.sadd("nameshot:workers", "somebody")
         database.set("nameshot:lease:somebody", "a-machine/17")

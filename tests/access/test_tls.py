@@ -1,4 +1,4 @@
-"""``rediss://`` with a private authority: all programs speak TLS, and none of them to a stranger."""
+"""With ``rediss://`` and a private authority, all programs use TLS and none trusts a server of another authority."""
 
 import asyncio
 import ssl
@@ -25,14 +25,14 @@ TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class TlsValkey:
-    """A Valkey whose clients must bring a certificate, and check its own."""
+    """A Valkey that requires a certificate of its clients, which in turn check the server's."""
 
     valkey: ValkeyServer
     line: Line
     folder: Path
 
     def url(self, database: int, role: RoleName, authority: str = "ca.pem") -> str:
-        """Where it is, who one is, and whom to trust."""
+        """Return a URL with the role's password, the client's certificate and the authority to trust."""
         query = f"ssl_cert_reqs=required&ssl_ca_certs={self.folder / authority}"
         query += f"&ssl_certfile={self.folder / 'client.pem'}&ssl_keyfile={self.folder / 'client.key'}"
         url = self.valkey.url(database, role).replace("redis://", "rediss://")
@@ -81,7 +81,7 @@ def test_jobs_of_every_kind_of_client_are_answered_over_tls(
         held = client.submit(origin.url("/held/owl.png"), LABELS)
         assert origin.asked.acquire(timeout=TIMEOUT_S)
         held.cancel()
-        assert origin.left.acquire(timeout=TIMEOUT_S), "the worker did not hear it"
+        assert origin.left.acquire(timeout=TIMEOUT_S), "the worker did not receive the cancellation"
     asyncio.run(ask_asynchronously(broker_url, result_backend, origin.url("/owl.png")))
     with Celery(broker=broker_url, backend=result_backend, set_as_current=False) as plain:
         arguments = {"image": origin.url("/owl.png"), "candidate_labels": LABELS}
@@ -98,7 +98,7 @@ async def ask_asynchronously(broker_url: str, result_backend: str, image: str) -
         assert (await client.classify(image, LABELS, timeout=TIMEOUT_S)).ranking
 
 
-def test_a_server_of_another_authority_is_not_spoken_to(tls_valkey: TlsValkey) -> None:
+def test_a_client_refuses_a_server_of_another_authority(tls_valkey: TlsValkey) -> None:
     with (
         Client(tls_valkey.url(0, "producer", "stranger.pem"), tls_valkey.url(1, "producer", "stranger.pem")) as client,
         pytest.raises(BrokerUnavailable, match=r"(?i)certificate"),

@@ -1,4 +1,4 @@
-"""Each form of a Redis URL that Celery, redis-py or a provider writes: client and worker read it alike."""
+"""Client and worker accept each form of a Redis URL that Celery, redis-py or a provider uses, and read it alike."""
 
 import os
 import ssl
@@ -23,7 +23,7 @@ TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class Doors:
-    """One Valkey, reached over TCP, a socket and TLS."""
+    """One Valkey that listens at a TCP port, a Unix socket and a TLS port."""
 
     port: int
     tls_port: int
@@ -31,7 +31,7 @@ class Doors:
     authority: Path
 
     def url(self, form: str, role: RoleName, database: int) -> str:
-        """A form with everything filled in."""
+        """Return a form of a URL with the role's name and password, the ports and the paths filled in."""
         return form.format(
             user=user_name(PREFIX, role),
             password=PASSWORDS[role],
@@ -52,7 +52,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     authority.issue_cert("127.0.0.1").configure_cert(context)
     socket = folder / "v.sock"
     with ValkeyServer(folder, options=("--unixsocket", str(socket))) as valkey, Switchboard() as switchboard:
-        with valkey.connect() as operator:  # the role's channel of remote control names database 0
+        with valkey.connect() as operator:  # the role permits the remote-control channel of database 0 only
             operator.execute_command("ACL", "SETUSER", user_name(PREFIX, "worker"), "allchannels")
         yield Doors(valkey.port, switchboard.line(valkey.port, context).port, socket, folder / "ca.pem")
 
@@ -94,7 +94,7 @@ FORMS = {
         "redis+socket://" + WHO + "{socket}?virtual_host={db}&client_name=mine",
         "socket://" + WHO + "{socket}?virtual_host={db}",
     ),
-    # As Heroku and Upstash hand it out.
+    # The form that Heroku and Upstash give their users.
     "rediss without arguments": ("rediss://" + WHO + "127.0.0.1:{tls_port}/{db}",) * 2,
     "rediss with redis-py's arguments": (
         "rediss://" + WHO + "127.0.0.1:{tls_port}/{db}?ssl_cert_reqs=none",
@@ -116,7 +116,7 @@ def test_client_and_worker_understand_every_form(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broker, results = FORMS[form]
-    # As if the authority were one of the system's.
+    # OpenSSL now treats the authority as one of the system's.
     monkeypatch.setenv("SSL_CERT_FILE", str(doors.authority))
     with (
         start(doors.url(broker, "worker", 2), doors.url(results, "worker", 3)) as worker,
@@ -160,7 +160,7 @@ def test_client_and_worker_refuse_the_same_urls_with_the_same_sentence(
     assert str(refused.value).startswith(variable)
 
 
-def test_a_stranger_s_certificate_is_not_trusted_without_arguments_either(
+def test_without_arguments_a_certificate_of_an_unknown_authority_is_not_trusted(
     doors: Doors, start: Callable[..., Worker]
 ) -> None:
     form = FORMS["rediss without arguments"][0]
@@ -174,7 +174,7 @@ def test_a_stranger_s_certificate_is_not_trusted_without_arguments_either(
         assert not worker.is_ready
 
 
-def test_celery_s_own_variables_lead_a_worker_nowhere_else(
+def test_a_worker_ignores_celery_s_own_variables_for_redis(
     doors: Doors, start: Callable[..., Worker], origin: Origin
 ) -> None:
     forms = FORMS["trailing slash"]

@@ -1,4 +1,4 @@
-"""What each role can do to what, found out by trying everything."""
+"""What each role can do to each key, found by trying every command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.delivery.conftest import StartWorker
 from tests.valkey_server import ValkeyServer
 
 ROLES: tuple[RoleName, ...] = ("producer", "worker", "observer")
-#: What a producer is there to write, whatever it writes.
+#: The keys that a producer may write freely.
 ITS_OWN = (claim_key("nameshot", "a-job"), place_key("nameshot", "a-job"), answer_key("a-job"), forgotten_key("a-job"))
 
 
@@ -25,7 +25,7 @@ def as_role(valkey: ValkeyServer, role: RoleName) -> redis.Redis:
 
 
 def dump(operator: redis.Redis, key: str) -> object:
-    """What a key holds, comparable."""
+    """Return a key's type, value and whether it expires, for comparison."""
     kind = operator.type(key)
     assert isinstance(kind, bytes)
     read: dict[bytes, Callable[[], object]] = {
@@ -41,7 +41,7 @@ def dump(operator: redis.Redis, key: str) -> object:
 
 
 @pytest.mark.parametrize("role", ["producer", "observer"])
-def test_no_message_can_be_read(valkey: ValkeyServer, role: RoleName) -> None:
+def test_producers_and_observers_can_read_no_message(valkey: ValkeyServer, role: RoleName) -> None:
     with valkey.connect() as operator, as_role(valkey, role) as connection:
         for key in MESSAGES:
             for make in TYPES.values():
@@ -53,7 +53,7 @@ def test_no_message_can_be_read(valkey: ValkeyServer, role: RoleName) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_what_another_application_has_can_be_neither_read_nor_changed(valkey: ValkeyServer, role: RoleName) -> None:
+def test_no_role_can_read_or_change_another_application_s_keys(valkey: ValkeyServer, role: RoleName) -> None:
     with valkey.connect() as operator, as_role(valkey, role) as connection:
         for key in FOREIGN:
             for make in TYPES.values():
@@ -78,7 +78,7 @@ def test_an_observer_changes_nothing(valkey: ValkeyServer) -> None:
                 assert dump(operator, key) == before, key
 
 
-def test_a_producer_only_appends_but_to_claims_and_answers(valkey: ValkeyServer) -> None:
+def test_a_producer_can_only_append_except_to_its_claims_and_answers(valkey: ValkeyServer) -> None:
     with valkey.connect() as operator, as_role(valkey, "producer") as connection:
         for key in set(KEYS) - set(ITS_OWN):
             for kind, make in TYPES.items():
@@ -95,7 +95,7 @@ def test_a_producer_only_appends_but_to_claims_and_answers(valkey: ValkeyServer)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_whatever_a_role_does_a_worker_that_starts_afterwards_answers(
+def test_whatever_a_role_did_before_a_worker_starts_and_answers_jobs(
     own_valkey: ValkeyServer, origin: Origin, start_worker: StartWorker, role: RoleName
 ) -> None:
     with as_role(own_valkey, role) as connection:

@@ -1,4 +1,4 @@
-"""Every command that reads or writes one key, on every key that a system has, for a value of every type."""
+"""Every command that reads or writes one key, for every key of a system and for values of every type."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from producer.contract.names import (
 )
 
 PREFIX: Final = "nameshot"
-#: Of no process: what stands under this name was left by a worker that is dead.
+#: The name of a dead worker.
 WORKER: Final = "linux-another-boot-1/17/n0123456789ab"
-#: In every value: what a role can read of it, it can read of a message.
+#: The text in every value; a role that can read it could read a message.
 CANARY: Final = b"signed-url-of-a-stranger"
 
 _QUEUES = [queue_name(PREFIX, queue) for queue in QUEUES]
-#: The keys that hold messages: what may be read of them tells a URL.
+#: The keys that hold messages, and so URLs.
 MESSAGES: Final = (
     *_QUEUES,
     *(name for queue in _QUEUES for name in (rung_name(queue), step_names(queue)[0], step_names(queue)[-1])),
@@ -47,7 +47,7 @@ MESSAGES: Final = (
     postponed_key(PREFIX),
     dead_letter_messages_key(PREFIX),
 )
-#: What another application has in the same database.
+#: Keys of another application in the same database.
 FOREIGN: Final = ("celery", "_kombu.binding.celery", "_kombu.binding.default", "another-applications-key")
 KEYS: Final = (
     *MESSAGES,
@@ -70,7 +70,7 @@ KEYS: Final = (
     dead_letters_key(PREFIX),
 )
 
-#: How a key comes to hold a value of each type.
+#: Functions that store a value of each type under a key.
 TYPES: Final[dict[str, Callable[[redis.Redis, str], object]]] = {
     "none": lambda _broker, _key: None,
     "string": lambda broker, key: broker.set(key, CANARY),
@@ -81,7 +81,7 @@ TYPES: Final[dict[str, Callable[[redis.Redis, str], object]]] = {
     "stream": lambda broker, key: broker.xadd(key, {CANARY: CANARY}),
 }
 
-#: Each command, with K in the place of the key.
+#: The commands, with K in place of the key.
 COMMANDS: Final = """
 GET K; MGET K; GETRANGE K 0 -1; STRLEN K; SET K junk; SETNX K junk; SETEX K 60 junk; GETSET K junk; GETDEL K;
 GETEX K; APPEND K junk; SETRANGE K 0 junk; INCR K; INCRBY K 5; DECR K; INCRBYFLOAT K 1; SETBIT K 1 1;
@@ -100,16 +100,16 @@ TOUCH K; EXPIREAT K 1; LCS K K
 
 
 def steps(key: str) -> Iterator[tuple[str, ...]]:
-    """Each command on a key."""
+    """Yield each command for a key."""
     for command in COMMANDS.split(";"):
         yield tuple(key if word == "K" else word for word in command.split())
 
 
 def is_permitted(role: redis.Redis, command: tuple[str, ...]) -> tuple[bool, object]:
-    """Whether Redis lets a role do something, and what it replied."""
+    """Run a command; return whether the role permits it, and the reply."""
     try:
         return True, role.execute_command(*command)
     except redis.exceptions.NoPermissionError:
         return False, None
-    except redis.ResponseError as error:  # it may, and it does not work on a value of that type
+    except redis.ResponseError as error:  # the role permits it, but the command does not apply to a value of this type
         return True, str(error)

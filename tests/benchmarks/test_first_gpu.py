@@ -1,4 +1,4 @@
-"""The first look at a GPU: it runs from end to end on a CPU, and keeps what it had whenever it is cut off."""
+"""`benchmarks.first_gpu` also runs on a CPU from start to end, and keeps its results if a step is cut off."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from benchmarks.first_gpu.runner import run_step
 from benchmarks.first_gpu.steps import STEPS, TOTAL_S
 
 ROOT = Path(__file__).parents[2]
-#: On two cores that others use as well.
+#: Enough for two cores that other programs use as well.
 TIMEOUT_S = 1_500
 
 
@@ -30,7 +30,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.thorough
 @pytest.mark.timeout(TIMEOUT_S)
-def test_a_quick_run_on_the_cpu_goes_through_every_step_and_all_that_has_to_hold_does(tmp_path: Path) -> None:
+def test_a_quick_run_on_the_cpu_does_every_step_and_all_checks_hold(tmp_path: Path) -> None:
     done = run("--quick", "--output", str(tmp_path / "found.json"))
 
     report = json.loads((tmp_path / "found.json").read_text())
@@ -47,7 +47,7 @@ def test_without_a_gpu_a_full_run_says_so_and_measures_nothing() -> None:
     assert "PyTorch finds no GPU cuda:0 here" in done.stderr
 
 
-def test_a_step_that_does_not_end_is_cut_off_with_all_it_started_and_has_kept_what_it_found(tmp_path: Path) -> None:
+def test_a_step_that_does_not_end_is_killed_with_its_children_and_its_results_are_kept(tmp_path: Path) -> None:
     program = """
 import subprocess, sys, time
 from pathlib import Path
@@ -67,14 +67,14 @@ time.sleep(600)
     assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def test_a_step_that_fails_says_with_what(tmp_path: Path) -> None:
+def test_a_failed_step_reports_its_status_and_output(tmp_path: Path) -> None:
     result = run_step([sys.executable, "-c", "raise SystemExit('no such device')"], tmp_path / "step", 60)
 
     assert result["ended"] == "failed with status 1"
     assert "no such device" in result["output"]
 
 
-def test_a_run_is_right_when_every_step_ended_and_every_check_held() -> None:
+def test_a_run_is_right_if_every_step_ended_and_every_check_held() -> None:
     held = {"ended": "done", "checks": [{"what": "", "ok": True, "found": ""}]}
 
     assert is_right({"steps": {"facts": held}})
@@ -82,6 +82,6 @@ def test_a_run_is_right_when_every_step_ended_and_every_check_held() -> None:
     assert not is_right({"steps": {"facts": {**held, "checks": [{"what": "", "ok": False, "found": ""}]}}})
 
 
-def test_each_step_may_be_cut_off_and_most_of_them_fit_together_into_a_run() -> None:
+def test_the_time_limits_of_the_main_steps_fit_together_into_a_run() -> None:
     assert all(step.limit_s < TOTAL_S / 3 for step in STEPS)
     assert sum(step.limit_s for step in STEPS[:5]) < TOTAL_S

@@ -1,4 +1,4 @@
-"""The GPU benchmark: it says where there is no GPU, and its code runs on a CPU with a small model."""
+"""The GPU benchmark says if there is no GPU; its code also runs on a CPU with a small model."""
 
 import json
 import os
@@ -28,11 +28,11 @@ def test_without_a_gpu_it_says_so_and_measures_nothing() -> None:
     done = run()
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("benchmarks.gpu: there is no GPU cuda:0 for PyTorch here, so nothing was measured;")
+    assert done.stderr.startswith("benchmarks.gpu: PyTorch finds no GPU cuda:0 here, so nothing was measured;")
 
 
 @pytest.mark.thorough
-def test_a_tiny_model_on_the_cpu_goes_every_way(tmp_path: Path) -> None:
+def test_every_measurement_runs_with_a_tiny_model_on_the_cpu(tmp_path: Path) -> None:
     quickly = ("--batches", "2", "4", "--fronts", "2", "--seconds", "0.3", "--rounds", "1")
     done = run("--device", "cpu", "--model-size", "tiny", *quickly, "--output", str(tmp_path / "gpu.json"))
 
@@ -44,7 +44,7 @@ def test_a_tiny_model_on_the_cpu_goes_every_way(tmp_path: Path) -> None:
     assert all(rate > 0 for rate in model["engine_process_images_per_s"].values())
 
 
-def test_a_rate_counts_what_all_threads_did_after_the_warm_up() -> None:
+def test_a_rate_counts_the_work_of_all_threads_after_the_warm_up() -> None:
     rate = rate_of(lambda: 7, 2, 0.2)
 
     assert rate > 7 * 100

@@ -1,4 +1,4 @@
-"""Who asks, and when."""
+"""The clients of a benchmark, and the times at which they send jobs."""
 
 import itertools
 import statistics
@@ -12,20 +12,20 @@ from benchmarks.peers.failure import PeerFailed
 
 
 @pytest.mark.parametrize(("percent", "value"), [(50, 2), (75, 3), (95, 4), (100, 4)])
-def test_a_percentile_is_one_of_the_values_and_not_exceeded_by_that_many_percent(percent: float, value: float) -> None:
+def test_a_percentile_is_the_smallest_value_that_this_share_does_not_exceed(percent: float, value: float) -> None:
     assert percentile([3, 1, 4, 2], percent) == value
 
 
-def test_a_steady_rate_leaves_out_how_a_run_begins_and_ends() -> None:
+def test_a_steady_rate_leaves_out_the_beginning_and_end_of_a_run() -> None:
     run = Run([10 + number / 5 for number in reversed(range(100))])
 
     assert run.steady_per_s == pytest.approx(5)
     assert run.per_s == pytest.approx(100 / 29.8)
 
 
-def test_every_job_is_asked_once_by_as_many_clients_at_once_as_there_are() -> None:
+def test_every_job_is_sent_once_and_all_clients_work_at_once() -> None:
     asked: list[int] = []
-    together = threading.Barrier(4)  # broken unless four ask at once
+    together = threading.Barrier(4)  # it breaks unless four clients send at once
 
     def ask(number: int) -> None:
         together.wait(timeout=30)
@@ -44,7 +44,7 @@ def test_a_failed_answer_ends_the_run() -> None:
         clients.run(lambda number: print(1 / (number - 3)), 8, lambda: None)
 
 
-def test_a_run_ends_when_there_is_nobody_left_to_answer() -> None:
+def test_a_run_ends_if_the_server_has_ended() -> None:
     never = threading.Event()
 
     def nobody_left() -> None:
@@ -55,7 +55,7 @@ def test_a_run_ends_when_there_is_nobody_left_to_answer() -> None:
     never.set()
 
 
-def test_jobs_are_asked_for_at_their_times_though_none_was_answered() -> None:
+def test_jobs_are_sent_at_their_times_although_earlier_ones_have_no_answer() -> None:
     asked = threading.Semaphore(0)
     answered = threading.Event()
 
@@ -78,7 +78,7 @@ def test_jobs_are_asked_for_at_their_times_though_none_was_answered() -> None:
     assert max(latencies_s) >= 0.2
 
 
-def test_a_job_that_no_client_was_free_for_has_waited_since_it_was_due() -> None:
+def test_the_latency_of_a_job_counts_from_its_time_even_if_no_client_was_free() -> None:
     with Clients(1) as clients:
         _, latencies_s = clients.run_at(lambda _number: time.sleep(0.2), [0.0, 0.0], lambda: None)
 
@@ -86,7 +86,7 @@ def test_a_job_that_no_client_was_free_for_has_waited_since_it_was_due() -> None
     assert max(latencies_s) >= 0.4
 
 
-def test_poisson_s_times_are_the_same_for_the_same_seed_and_as_many_as_the_rate_says() -> None:
+def test_poisson_times_depend_only_on_the_seed_and_have_the_given_rate() -> None:
     times_s = poisson_times_s(10, 1_000, seed=1)
 
     assert times_s == poisson_times_s(10, 1_000, seed=1)
@@ -96,7 +96,7 @@ def test_poisson_s_times_are_the_same_for_the_same_seed_and_as_many_as_the_rate_
     assert len(times_s) == pytest.approx(10_000, rel=0.05)
 
 
-def test_between_poisson_s_times_the_deviation_is_the_mean() -> None:
+def test_the_standard_deviation_of_the_gaps_between_poisson_times_is_their_mean() -> None:
     times_s = poisson_times_s(10, 1_000, seed=1)
     gaps_s = [later - earlier for earlier, later in itertools.pairwise(times_s)]
 

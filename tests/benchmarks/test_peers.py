@@ -1,4 +1,4 @@
-"""The comparison with peers, as far as it needs none of them."""
+"""The parts of the comparison with peers that need no peer."""
 
 import subprocess
 import sys
@@ -14,19 +14,19 @@ from benchmarks.peers.reference import compare
 from benchmarks.session import Place, session
 
 
-def test_the_same_scores_within_a_thousandth_are_the_same_ranking() -> None:
+def test_rankings_whose_scores_differ_by_less_than_a_thousandth_are_equal() -> None:
     compare({"owl": 0.7005, "fox": 0.2995}, {"owl": 0.7, "fox": 0.3})
 
 
 @pytest.mark.parametrize(
     "answer", [{"owl": 0.702, "fox": 0.298}, {"fox": 0.3, "owl": 0.7}, {"owl": 0.7}, {"owl": 0.7, "fix": 0.3}]
 )
-def test_other_scores_orders_or_labels_are_not(answer: dict[str, float]) -> None:
+def test_rankings_with_other_scores_orders_or_labels_are_not_equal(answer: dict[str, float]) -> None:
     with pytest.raises(PeerFailed):
         compare(answer, {"owl": 0.7, "fox": 0.3})
 
 
-def test_a_program_s_family_is_all_it_started_even_in_sessions_of_their_own() -> None:
+def test_the_family_of_a_program_includes_descendants_in_their_own_sessions() -> None:
     grandchild = "import sys; print('ready', flush=True); sys.stdin.read()"
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}], start_new_session=True)"
     with subprocess.Popen(
@@ -43,7 +43,7 @@ def test_a_program_s_family_is_all_it_started_even_in_sessions_of_their_own() ->
         process.communicate()
 
 
-def test_an_environment_finds_our_packages_after_its_own_and_is_made_once(tmp_path: Path) -> None:
+def test_an_environment_is_made_once_and_finds_our_packages_after_its_own(tmp_path: Path) -> None:
     (tmp_path / "peer.txt").write_text("# nothing of its own\n")
 
     python = environment("peer", tmp_path / "venvs", requirements=tmp_path)
@@ -57,10 +57,10 @@ def test_an_environment_finds_our_packages_after_its_own_and_is_made_once(tmp_pa
     assert (tmp_path / "venvs" / "peer" / STAMP).stat().st_mtime_ns == made
 
 
-def test_what_cannot_be_installed_is_one_sentence(tmp_path: Path) -> None:
+def test_a_failed_installation_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "peer.txt").write_text("./no-such-package\n")
 
-    with pytest.raises(PeerFailed, match=r"cannot be made: .*no-such-package"):
+    with pytest.raises(PeerFailed, match=r"cannot be created: .*no-such-package"):
         environment("peer", tmp_path / "venvs", requirements=tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The scaling benchmark: its device takes the time it says, its arithmetic is right, and a second of it works."""
+"""The scaling benchmark: its simulated device takes the configured time, its arithmetic is right, and it runs."""
 
 import dataclasses
 import os
@@ -19,16 +19,16 @@ from tests.chaos.null_model import NullModel
 from worker.model.interface import Prepared
 
 DEVICE = Device(forward_ms=20, image_ms=10, max_batch=8)
-#: Beside its queue the worker needs none of the machine's time.
+#: A device so slow that the worker needs almost no CPU time.
 QUICK = Device(forward_ms=10, image_ms=10, max_batch=4)
 
 
-def test_a_devices_rate_is_that_of_full_batches() -> None:
+def test_a_device_s_rate_is_that_of_full_batches() -> None:
     assert DEVICE.images_per_s == 80  # 8 in 100 ms
     assert Device(0, 0, 8).images_per_s == float("inf")
 
 
-def test_a_worker_reads_the_device_that_was_written_into_its_environment() -> None:
+def test_a_device_can_be_passed_to_a_worker_in_its_environment() -> None:
     assert Device.of(DEVICE.environment()) == DEVICE
 
 
@@ -44,12 +44,12 @@ def test_the_simulated_device_sleeps_for_a_batch_and_needs_no_cpu() -> None:
     assert time.thread_time() - cpu_s < 0.05
 
 
-def test_efficiency_is_the_share_of_so_many_times_one_worker() -> None:
+def test_efficiency_is_the_rate_relative_to_that_of_one_worker_times_their_number() -> None:
     assert efficiency(40, 4, 10) == 1
     assert efficiency(30, 4, 10) == 0.75
 
 
-def test_the_brokers_limit_is_where_it_fills_a_core() -> None:
+def test_the_broker_s_limit_is_the_rate_at_which_it_fills_a_core() -> None:
     assert broker_limit(0.25) == 4000
 
 
@@ -77,7 +77,7 @@ AFTER = Reading(
 )
 
 
-def test_costs_are_differences_by_image() -> None:
+def test_costs_are_differences_of_readings_per_image() -> None:
     assert per_image(BEFORE, AFTER) == {
         "images_per_s": 100,
         "worker_cpu_ms": 5,
@@ -91,11 +91,11 @@ def test_costs_are_differences_by_image() -> None:
     }
 
 
-def test_what_idle_workers_cost_is_by_worker_and_second() -> None:
+def test_the_cost_of_idle_workers_is_per_worker_and_second() -> None:
     assert idle(BEFORE, AFTER, workers=5) == {"valkey_cpu_ms_per_worker_s": 5, "commands_per_worker_s": 50}
 
 
-def test_what_waking_costs_is_by_waiting_worker_and_beside_what_idling_costs() -> None:
+def test_the_cost_of_waking_is_per_waiting_worker_and_excludes_the_cost_of_idling() -> None:
     alone = {"images_per_s": 10, "commands": 22, "valkey_cpu_ms": 1.1}
     among_five = {"images_per_s": 10, "commands": 70, "valkey_cpu_ms": 2.3}
     idle_costs = {"commands_per_worker_s": 20, "valkey_cpu_ms_per_worker_s": 1}
@@ -104,7 +104,7 @@ def test_what_waking_costs_is_by_waiting_worker_and_beside_what_idling_costs() -
     assert waking(alone, among_five, idle_costs, workers=5) == {"commands": 10, "valkey_cpu_ms": 0.2}
 
 
-def test_a_processes_cpu_time_counts_all_its_threads() -> None:
+def test_a_process_s_cpu_time_includes_all_its_threads() -> None:
     def burn() -> None:
         ends_s = time.thread_time() + 0.1
         while time.thread_time() < ends_s:
@@ -141,7 +141,7 @@ def test_a_plan_follows_from_its_formulas() -> None:
         "worker_cores": 55,
         "producer_cores": 2.75,
         "processes": 60,  # six for each GPU
-        "brokers": {"bulk": 2, "single": 6},  # bulk by its 12,000 connections, single jobs by their messages
+        "brokers": {"bulk": 2, "single": 6},  # connections limit bulk jobs (12,000), messages limit single jobs
     }
 
 
@@ -151,7 +151,7 @@ def test_workers_that_wait_need_brokers_too() -> None:
     assert plan(few_connections, gpus=1000, gpu_images_per_s=1).brokers == {"bulk": 4, "single": 4}
 
 
-def test_a_millions_cost_is_the_gpus_time_and_the_cores() -> None:
+def test_the_cost_of_a_million_images_includes_gpus_and_cores() -> None:
     gpu_usd, cores_usd = usd_per_million(MEASURED, gpu_images_per_s=500)
 
     assert gpu_usd == pytest.approx(0.50 * 2000 / 3600)
@@ -163,15 +163,15 @@ def test_the_plot_is_well_formed_and_has_a_point_for_each_row() -> None:
 
     circles = ElementTree.fromstring(svg(rows)).findall("{*}circle")
 
-    assert len(circles) == len(rows) + 2  # and one for each line's name
+    assert len(circles) == len(rows) + 2  # one more in the legend for each line
 
 
 @pytest.mark.parametrize("images_per_message", [1, 8])
-def test_a_second_with_one_worker_measures_no_more_than_its_device_can_do(images_per_message: int) -> None:
+def test_a_second_of_one_worker_measures_no_more_than_its_device_can_do(images_per_message: int) -> None:
     with scene(QUICK, "ready") as here:
         row = here.row(Load("some", images_per_message, QUICK), 1, warm_up_s=0.5, window_s=1)
 
-    # A reading may fall into a batch, of which some answers then count that were computed before.
+    # A reading may fall into a batch, so that some counted answers were computed before it.
     assert 0 < row["images_per_s"] < 2 * QUICK.images_per_s
     assert row["worker_cpu_ms"] > 0
     assert row["valkey_cpu_ms"] > 0

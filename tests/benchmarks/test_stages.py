@@ -1,4 +1,4 @@
-"""A worker with clocks around its stages: every clock ticks, and no stage is missed when its function moves."""
+"""The benchmark's clocks around a worker's stages all measure some time, so a moved function cannot be missed."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from producer.settings import BUNDLED
 
 
 @pytest.mark.thorough
-def test_a_job_s_processor_time_is_told_by_stage_single_and_in_bulk() -> None:
+def test_the_cpu_time_of_single_and_bulk_jobs_is_measured_by_stage() -> None:
     with picture_server(2) as port:
         rows = list(stages(BUNDLED, port, 32, [Labels(4), Labels(9)]))
 

@@ -1,4 +1,4 @@
-"""From rounds to the table: medians, ratios, and what it looks like."""
+"""How the benchmark's table is made from the rounds: medians, ratios and layout."""
 
 import io
 import threading
@@ -72,25 +72,25 @@ REPORT = {
 }
 
 
-def test_a_row_has_the_median_of_each_figure_and_the_slowest_and_quickest_round() -> None:
+def test_a_row_has_the_median_of_each_figure_and_the_slowest_and_fastest_round() -> None:
     (ours,) = [row for row in rows(SAMPLES) if row["name"] == "nameshot"]
 
     assert ours["jobs_per_s"] == 11.0
-    assert ours["of_loop"] == 0.95  # of the round in which it was so, not of the medians
+    assert ours["of_loop"] == 0.95  # the ratio within one round, not the ratio of medians
     assert ours["spread"] == [9.0, 12.0]
     assert ours["beyond_ms"] == 10.0
 
 
-def test_a_limit_s_measurements_in_one_round_are_one() -> None:
+def test_measurements_of_a_limit_for_the_same_peer_and_round_are_averaged() -> None:
     measured = [(0, None, 10.0), (0, None, 14.0), (1, None, 16.0), (0, "a peer", 11.0), (0, "another", 20.0)]
 
     (loop,) = rows([sample("loop", "limit", per_s, round=at, beside=peer) for at, peer, per_s in measured])
 
-    assert loop["jobs_per_s"] == 14.0  # of 12, 16, 11 and 20
+    assert loop["jobs_per_s"] == 14.0  # the median of 12, 16, 11 and 20
     assert loop["spread"] == [11.0, 20.0]
 
 
-def test_each_label_count_is_the_first_of_a_round_in_turn() -> None:
+def test_rounds_begin_with_each_number_of_labels_in_turn() -> None:
     assert [rotated((4, 100, 1000), number) for number in range(4)] == [
         [4, 100, 1000],
         [100, 1000, 4],
@@ -99,7 +99,7 @@ def test_each_label_count_is_the_first_of_a_round_in_turn() -> None:
     ]
 
 
-def test_the_best_peer_is_the_one_that_we_are_the_least_ahead_of() -> None:
+def test_the_best_peer_is_the_fastest_one() -> None:
     assert {labels: row["name"] for labels, row in best_peer(rows(SAMPLES), "nameshot").items()} == {4: "quick"}
 
 
@@ -119,7 +119,7 @@ def test_a_lone_job_is_compared_with_the_faster_kind_of_direct_call() -> None:
     }
 
 
-def test_the_table_has_limits_first_and_why_a_peer_failed() -> None:
+def test_the_table_has_the_limits_first_and_says_why_a_peer_failed() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     for title, columns, cells in table.tables(REPORT):
         console.print(table.for_terminal(title, columns, cells))
@@ -134,16 +134,16 @@ def test_the_table_has_limits_first_and_why_a_peer_failed() -> None:
     assert any("slow" in line and "overload" in line for line in shown)
 
 
-def test_where_an_image_s_time_goes_is_said_in_words() -> None:
+def test_the_summary_says_where_an_image_s_time_goes() -> None:
     assert table.in_words(REPORT, "nameshot").splitlines()[1:] == [
-        "of the lone job's ms: queued 0.0, forward 100.0, client and answer 9.0",
+        "the lone job's stages in ms: queued 0.0, forward 100.0, client and answer 9.0",
         "4 labels: the best peer is quick; nameshot is 1.50x",
-        "bulk, 4 labels, CPU ms an image: the model 145.0, alone 140.0; decoding, which the bare loop does too, 6.0; "
-        "fetching 0.8; the queue 0.4; the client, which shares the cores, 1.5",
+        "bulk, 4 labels, CPU ms per image: the model 145.0 (the bare forward pass 140.0); decoding, which the bare "
+        "loop does too, 6.0; fetching 0.8; the queue 0.4; the client, which shares the cores, 1.5",
     ]
 
 
-def test_the_same_lines_are_markdown() -> None:
+def test_the_table_can_be_written_as_markdown() -> None:
     assert table.markdown(["", "what", "jobs/s"], [["4", "bare loop", "12.00"]]).splitlines() == [
         "|  | what | jobs/s |",
         "| --- | --- | ---: |",
@@ -151,7 +151,7 @@ def test_the_same_lines_are_markdown() -> None:
     ]
 
 
-def test_the_plots_are_svg_with_every_row() -> None:
+def test_the_plots_are_svg_and_contain_every_row() -> None:
     bars = plot.throughput(table.in_order(rows(SAMPLES)))
     dots = plot.latency(latencies({("nameshot", 0.5): [10.0], ("quick", 0.5): [20.0]}, 12.0))
 
@@ -159,7 +159,7 @@ def test_the_plots_are_svg_with_every_row() -> None:
     assert len(ElementTree.fromstring(dots).findall("{*}circle")) == 2 * 3
 
 
-def test_labels_that_are_the_same_are_always_the_same_and_others_are_always_new() -> None:
+def test_shared_labels_never_change_and_different_ones_are_always_new() -> None:
     same, different = Labels(3), Labels(3, shared_by=1)
 
     assert same.next_set() == same.next_set() == ["candidate label 0", "candidate label 1", "candidate label 2"]
@@ -181,16 +181,16 @@ def test_a_bulk_message_holds_as_many_images_as_its_scores_allow(labels: int, im
         (Labels(4, 20), 20, 5),
     ],
 )
-def test_passes_of_a_loop_are_equal_work(labels: Labels, images_of_a_pass: int, batch: int) -> None:
+def test_the_passes_of_a_loop_have_equal_work(labels: Labels, images_of_a_pass: int, batch: int) -> None:
     assert pass_of(Way(batch=8, parallel=2), labels) == (images_of_a_pass, batch)
 
 
 @pytest.mark.parametrize(("seconds", "per_s", "jobs"), [(8, 12, 96), (8, 0.1, 32), (8, 13, 96)])
-def test_a_round_has_whole_units_of_jobs_and_one_at_least(seconds: float, per_s: float, jobs: int) -> None:
+def test_a_round_has_whole_units_of_jobs_and_at_least_one(seconds: float, per_s: float, jobs: int) -> None:
     assert jobs_for(seconds, per_s, 32) == jobs
 
 
-def test_a_steady_rate_is_the_sum_of_what_threads_do_side_by_side() -> None:
+def test_a_steady_rate_is_the_sum_over_all_threads() -> None:
     at_work = {"one": 0, "other": 0}
     names = iter(at_work)
 
@@ -212,7 +212,7 @@ def test_a_steady_rate_is_the_sum_of_what_threads_do_side_by_side() -> None:
     assert 0 < rate.per_s <= 2 * 3 / 0.02
 
 
-def test_a_stage_inside_another_counts_for_itself_only() -> None:
+def test_the_time_of_an_inner_stage_does_not_count_for_the_outer_one() -> None:
     clock = StageClock()
 
     def spin(seconds: float) -> None:
@@ -233,7 +233,7 @@ def test_a_stage_inside_another_counts_for_itself_only() -> None:
     assert 0.02 <= used["outer"] < 0.1
 
 
-def test_what_no_stage_has_is_celery_s() -> None:
+def test_the_time_outside_all_stages_counts_for_celery() -> None:
     before = {"process": 1.0, "native": 0.0, "decoders": 0.0, "valkey": 0.0, "client": 7.0, "fetch": 0.5}
     after = {"process": 3.0, "native": 0.4, "decoders": 0.1, "valkey": 0.02, "client": 7.2, "fetch": 0.7}
     after |= {"answer": 0.1, "model": 1.0}

@@ -1,4 +1,4 @@
-"""Which broker URLs are understood, and how they are shown."""
+"""Which Redis URLs a client accepts, and how it shows them."""
 
 import ssl
 from pathlib import Path
@@ -95,7 +95,7 @@ from tests.valkey_server import ValkeyServer
         ),
     ],
 )
-def test_every_form_is_understood_and_passwords_are_masked(
+def test_every_form_of_a_redis_url_is_accepted_and_passwords_are_masked(
     given: str, medium: str, arguments: dict[str, object], shown: str
 ) -> None:
     read = endpoint(given, "NAMESHOT_BROKER_URL")
@@ -162,7 +162,7 @@ def test_every_form_is_understood_and_passwords_are_masked(
         ("rediss://h/0?ssl_validate_ocsp=true", "has the unknown argument ssl_validate_ocsp;"),
     ],
 )
-def test_another_url_is_refused_when_the_client_is_made(url: str, sentence: str) -> None:
+def test_an_invalid_url_is_refused_when_the_client_is_made(url: str, sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence) as refused:
         Client(url)
 

@@ -1,4 +1,4 @@
-"""What answers is another Redis than is needed, a proxy, or no Redis: the sentence names the true cause."""
+"""If the server is an old Redis, a proxy or no Redis at all, the error names that cause."""
 
 import asyncio
 import socket
@@ -48,7 +48,9 @@ def tls() -> ssl.SSLContext:
 
 
 @both
-def test_a_tls_port_that_is_spoken_to_in_plain(ask: Ask, valkey: ValkeyServer, tls: ssl.SSLContext) -> None:
+def test_a_client_without_tls_names_a_tls_port_as_the_cause(
+    ask: Ask, valkey: ValkeyServer, tls: ssl.SSLContext
+) -> None:
     with Switchboard() as switchboard:
         sentence = ask(f"redis://127.0.0.1:{switchboard.line(valkey.port, tls).port}/0")
 
@@ -57,14 +59,14 @@ def test_a_tls_port_that_is_spoken_to_in_plain(ask: Ask, valkey: ValkeyServer, t
 
 
 @both
-def test_a_plain_port_that_is_spoken_to_in_tls(ask: Ask, valkey: ValkeyServer) -> None:
+def test_a_client_with_tls_names_a_port_without_tls_as_the_cause(ask: Ask, valkey: ValkeyServer) -> None:
     sentence = ask(f"rediss://127.0.0.1:{valkey.port}/0")
 
     assert "does not speak TLS; set NAMESHOT_BROKER_URL to its TLS port" in sentence
 
 
 @both
-def test_a_web_server(ask: Ask) -> None:
+def test_a_client_names_a_web_server_as_no_redis(ask: Ask) -> None:
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever).start()
         sentences = [ask(f"{scheme}://127.0.0.1:{server.server_port}/0") for scheme in ("redis", "rediss")]
@@ -76,7 +78,7 @@ def test_a_web_server(ask: Ask) -> None:
 
 @pytest.fixture
 def proxy() -> Iterator[Callable[[bytes], str]]:
-    """Start a proxy that gives one answer to everything; an empty one closes the connection."""
+    """Start a proxy that gives the same reply to every command; if the reply is empty, it closes the connection."""
     servers = []
 
     def start(answer: bytes) -> str:
@@ -110,7 +112,9 @@ def proxy() -> Iterator[Callable[[bytes], str]]:
         (b"", "closed the connection without a reply; check that NAMESHOT_BROKER_URL names Redis itself"),
     ],
 )
-def test_a_proxy_s_error(answer: bytes, said: str, ask: Ask, proxy: Callable[[bytes], str]) -> None:
+def test_a_client_quotes_the_error_of_a_proxy(
+    answer: bytes, said: str, ask: Ask, proxy: Callable[[bytes], str]
+) -> None:
     sentence = ask(proxy(answer))
 
     assert said in sentence
@@ -130,13 +134,13 @@ def test_a_proxy_s_error(answer: bytes, said: str, ask: Ask, proxy: Callable[[by
         (b"something else", True),
     ],
 )
-def test_which_servers_will_do(info: object, is_fit: bool) -> None:
+def test_only_servers_that_workers_can_use_are_accepted(info: object, is_fit: bool) -> None:
     assert (what_is_wrong(info, endpoint("redis://h/0", "NAMESHOT_BROKER_URL")) is None) == is_fit
 
 
 @pytest.fixture
 def old_redis(valkey: ValkeyServer) -> Iterator[str]:
-    """A line to Valkey on which it says that it is an old Redis."""
+    """The URL of a relay to Valkey that makes it look like an old Redis."""
 
     class Handler(BaseRequestHandler):
         def handle(self) -> None:
@@ -158,19 +162,19 @@ def test_an_old_redis_is_refused_at_the_first_call(ask: Ask, old_redis: str) -> 
     assert "is version 6.0.4; workers need Redis 6.2 or later, or Valkey: upgrade it" in ask(old_redis)
 
 
-def test_a_server_is_asked_once_what_it_is(own_valkey: ValkeyServer) -> None:
+def test_a_client_asks_each_server_for_its_version_once(own_valkey: ValkeyServer) -> None:
     with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
         for _ in range(5):
             client.submit("https://images.example/owl.jpg", ["fox"])
             client.job("a").status()
     with own_valkey.connect() as operator:
-        assert operator.info("commandstats")["cmdstat_info"]["calls"] == 2  # broker and results
+        assert operator.info("commandstats")["cmdstat_info"]["calls"] == 2  # one each for broker and result backend
 
 
 @pytest.mark.parametrize(
     ("ahead_s", "part"), [(3_600, "3,600 s ahead of that of Redis"), (-60, "60 s behind that of Redis"), (1, None)]
 )
-def test_a_clock_that_differs_from_the_servers_is_told(ahead_s: float, part: str | None) -> None:
+def test_a_clock_that_differs_from_the_server_s_is_reported(ahead_s: float, part: str | None) -> None:
     info = {"server_time_usec": int((time.time() - ahead_s) * 1e6)}
 
     fault = clock_fault(info, endpoint("redis://h/0", "NAMESHOT_BROKER_URL"))
@@ -179,11 +183,11 @@ def test_a_clock_that_differs_from_the_servers_is_told(ahead_s: float, part: str
 
 
 @pytest.mark.parametrize("info", [{}, {"server_time_usec": "soon"}, "no mapping"])
-def test_a_server_that_does_not_tell_its_time_is_no_fault(info: object) -> None:
+def test_a_server_that_does_not_report_its_time_is_accepted(info: object) -> None:
     assert clock_fault(info, endpoint("redis://h/0", "NAMESHOT_BROKER_URL")) is None
 
 
-def test_a_real_server_tells_its_time(valkey: ValkeyServer) -> None:
+def test_a_real_server_reports_its_time(valkey: ValkeyServer) -> None:
     with valkey.connect() as server:
         info = server.execute_command("INFO", "server")
 

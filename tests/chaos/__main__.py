@@ -1,7 +1,7 @@
-"""``make chaos``: thousands of jobs while workers, producers, connections and both Valkeys fail; nothing may be lost.
+"""``make chaos``: thousands of jobs while workers, producers, connections and both Valkeys fail; no job may be lost.
 
-Exits with 1 when an accepted job has no answer, or an answer changed or is wrong; when the backlog hid a job, a job was
-called unknown that was not, or a waiter was not told; when a process ended by itself.
+Exits with 1 if an accepted job has no answer, or a changed or wrong one; if the backlog omitted a job; if a waiter got
+``unknown`` for a job that existed, or did not get it for a destroyed one; or if a process ended without a fault.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LINE_EVERY_S = 10.0
 
 
 def main() -> int:
-    """Run, print, judge."""
+    """Run a plan and print the report; return the exit status."""
     defaults = Plan()
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--jobs", type=int, default=defaults.jobs, help="(%(default)s)")
@@ -60,7 +60,7 @@ def main() -> int:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):
             parser.error(f"{folder} is not empty; the jobs of another run would be counted too")
-        # Of the waiters, and whoever sends again; each outage is a line.
+        # The log of the waiters and of those that send jobs again; each outage adds a line.
         logging.basicConfig(filename=folder / "waiters.log", level=logging.INFO)
         report = run(plan, folder.absolute(), Progress())
     numbers = summary(report)
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def summary(report: Report) -> dict[str, Any]:
-    """The numbers as JSON has them; of lost, changed and wrong jobs the first few ids too."""
+    """Return the report as a JSON object, with the ids of the first few lost, changed and wrong jobs."""
     verdict = report.verdict
     recovered = [recovery for recovery in report.recoveries if recovery.seconds is not None]
     undisturbed = [recovery for recovery in recovered if not recovery.met(report.disturbances)]
@@ -113,12 +113,12 @@ def summary(report: Report) -> dict[str, Any]:
 
 
 def slowest(durations_s: Iterable[float | None]) -> float | None:
-    """The longest of them; None where there is none."""
+    """Return the longest of the durations, or None if there are none."""
     return max((round(duration_s or 0.0, 1) for duration_s in durations_s), default=None)
 
 
 def seconds(value: float | None) -> str:
-    """As the table has it."""
+    """Return a duration as text for the table."""
     return "–" if value is None else f"{value} s"
 
 
@@ -141,10 +141,10 @@ def show(numbers: dict[str, Any]) -> None:
     for what, count in numbers["destroyed"].items():
         table.add_row(f"{what} purged or flushed", f"{count:,}")
     unlucky = numbers["killed_three_times_in_hand_and_poisoned"]
-    table.add_row("poisoned: in the hands of three workers that were killed", f"{unlucky:,}")
-    table.add_row("waiters told that their job is no more", f"{numbers['waiters_told_that_a_job_is_no_more']:,}")
+    table.add_row("poisoned: in hand of three workers when they were killed", f"{unlucky:,}")
+    table.add_row("waiters told that their job was destroyed", f"{numbers['waiters_told_that_a_job_is_no_more']:,}")
     table.add_row("the slowest of them, without outages", seconds(numbers["slowest_told_s"]))
-    table.add_row("looks at the backlog", f"{numbers['looks_at_the_backlog']:,}")
+    table.add_row("counts of the backlog", f"{numbers['looks_at_the_backlog']:,}")
     table.add_section()
     for kind, count in numbers["faults"].items():
         table.add_row(kind, f"{count:,}")
@@ -166,7 +166,7 @@ def show(numbers: dict[str, Any]) -> None:
 
 
 class Progress:
-    """What a run says: one line that is written over on a terminal, else a line now and then."""
+    """Prints a run's progress: on a terminal in one line that it overwrites, elsewhere as a line every ten seconds."""
 
     def __init__(self) -> None:
         self._on_terminal = sys.stderr.isatty()

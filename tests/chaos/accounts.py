@@ -1,7 +1,7 @@
-"""What the system says of its jobs, held against what is known: once a second, while everything fails.
+"""Once a second, compares what the system reports of its jobs with what the harness knows.
 
-*Hidden* is an accepted job without an answer that the backlog does not count. A job that a purge or FLUSHALL has
-destroyed is forgiven, if its waiter is told so in time; of no other job may a waiter be told that it is unknown.
+A *hidden* job is accepted, has no answer, and is missing from the backlog. The client must report a job that a purge
+or FLUSHALL destroyed as unknown, in time, to the job's waiter; it must never report another job as unknown.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from tests.chaos.tally import Tally
 from tests.chaos.waiters import Moment, Waiters
 from tests.chaos.whereabouts import whereabouts
 
-#: Between what a thread was told and what another has seen.
+#: How far one thread's observations may lag behind another's.
 SETTLE_S = 2.0
-#: While both servers serve: until then at the latest a waiter knows of its job's end.
+#: Within this time, counted while both servers work, a waiter must learn that its job was destroyed.
 TELL_S = 60.0
-#: Moments whose jobs are looked for, which takes long.
+#: For this many moments the harness searches Redis for the hidden jobs, which takes long.
 FEW = 20
 
 
 @dataclass(slots=True)
 class Promise:
-    """That whoever waits for these jobs will be told, from when on that is due on the clock of undisturbed seconds."""
+    """Destroyed jobs whose waiters must learn of it, and when that falls due, on the clock of undisturbed seconds."""
 
     destroyed: Destroyed
     open: set[str]
@@ -41,10 +41,10 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """A moment at which fewer jobs were counted than there are.
+    """A moment at which the backlog counted fewer jobs than existed.
 
     Attributes:
-        places: where their messages were found a moment later; see `whereabouts`.
+        places: where the messages of the existing jobs were a moment later; see `whereabouts`.
     """
 
     at_s: float
@@ -54,20 +54,20 @@ class Hidden:
 
     @property
     def jobs(self) -> int:
-        """How many, at least."""
+        """The least number of hidden jobs."""
         return self.alive - self.counted
 
 
 class Accounts:
-    """`tick` it several times a second and have it `look` once a second, from the main thread.
+    """The main thread calls `tick` several times a second and `look` once a second.
 
     Attributes:
         looks: how often the backlog was counted.
         hidden: the moments at which it was too small.
-        falsely_unknown: jobs that were called unknown and were not, with what Redis held of them.
-        not_told: jobs whose waiters were not told in time.
-        told: how many waiters were told of a job's end.
-        slowest_told_s: of these, in undisturbed seconds from when it was due.
+        falsely_unknown: jobs that existed when a waiter was told that they are unknown, with what Redis held of them.
+        not_told: destroyed jobs whose waiters did not learn of it in time.
+        told: how many waiters learned that their job was destroyed.
+        slowest_told_s: the longest that one of them waited for it, in undisturbed seconds after it fell due.
     """
 
     def __init__(self, broker: Server, results: Server, tally: Tally, waiters: Waiters) -> None:
@@ -84,12 +84,12 @@ class Accounts:
         self._client = Client(broker.url, results.url)
         self._observer = broker.connect()
         self._promises: list[Promise] = []
-        #: Undisturbed seconds so far, and the last time that was counted.
+        #: The undisturbed seconds so far; `_looked_at_s` is when they were last counted.
         self._clock_s = 0.0
         self._looked_at_s = 0.0
 
     def note_destroyed(self, found: Iterable[Destroyed], now_s: float) -> None:
-        """Some jobs are no more."""
+        """Record jobs that a purge or FLUSHALL has just destroyed."""
         for destroyed in found:
             self._tally.note_destroyed(destroyed, now_s)
             gone = destroyed.job_ids & self._tally.gone.keys()
@@ -97,12 +97,12 @@ class Accounts:
             self._waiters.send_plainly(gone - ours)
             is_due = destroyed.queue is None
             self._promises.append(Promise(destroyed, ours, self._clock_s if is_due else None))
-            if is_due and not destroyed.is_answer:  # claims and counters are no more, either
+            if is_due and not destroyed.is_answer:  # FLUSHALL destroyed claims and counters, too
                 for promise in self._promises:
                     promise.due_from_s = promise.due_from_s if promise.due_from_s is not None else self._clock_s
 
     def tick(self) -> None:
-        """Judge what waiters were told, and have the job sent again."""
+        """Check what waiters were told, and have their jobs sent again."""
         waiters, tally = self._waiters, self._tally
         while waiters.sent_again:
             sent = waiters.sent_again.popleft()
@@ -116,7 +116,7 @@ class Accounts:
             waiters.send_again(told.job_id)
 
     def look(self, now_s: float, *, is_quiet: bool) -> None:
-        """Count the backlog, and look which promises are due and which are broken."""
+        """Count the backlog, and find the promises that fell due or were broken."""
         if not any(server.is_disturbed for server in self._servers):
             self._clock_s += now_s - self._looked_at_s
         self._looked_at_s = now_s
@@ -126,7 +126,7 @@ class Accounts:
         try:
             alive = self._tally.alive
             counted = self._client.backlog().total
-            if self._tally.poll(now_s):  # otherwise a job may have been answered that is not known to be
+            if self._tally.poll(now_s):  # otherwise a job may have an answer that the harness does not know yet
                 self._count(now_s, alive & self._tally.alive, counted)
             passed = self._passed(is_quiet=is_quiet)
         except (BrokerUnavailable, redis.RedisError):
@@ -164,7 +164,7 @@ class Accounts:
                 self.slowest_told_s = max(self.slowest_told_s, self._clock_s - due_from_s)
 
     def _passed(self, *, is_quiet: bool) -> dict[str, float]:
-        """The number that each queue has passed; any, once nothing is left in it and nothing more will come."""
+        """Return how many messages were taken from each queue; infinity if it is empty and no more will come."""
         passed: dict[str, float] = {}
         for queue in QUEUES:
             name = queue_name(PREFIX, queue)
@@ -174,7 +174,7 @@ class Accounts:
         return passed
 
     def _traces(self, job_id: str) -> str:
-        """What Redis holds of a job, for people."""
+        """Describe what Redis holds of a job."""
         queue = queue_name(PREFIX, job(0, number_of(job_id)).queue)
         try:
             values = self._observer.mget(claim_key(PREFIX, job_id), place_key(PREFIX, job_id), taken_name(queue))

@@ -1,4 +1,4 @@
-"""What strangers do to the data under living connections, and which jobs that destroys, in one step of the server."""
+"""Purges and FLUSHALLs by other programs; one script both destroys the data and returns the destroyed jobs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.chaos.servers import Server
 PREFIX = "nameshot"
 _JOB_ID = re.compile(rb"chaos-\d+-\d+")
 
-#: As kombu's own purge, which ``celery purge`` calls. KEYS: of each queue its list, that of what has rung, its counter.
-#: Returns for each the number that its last message had, and the messages.
+#: Purges as ``celery purge`` does through kombu. KEYS: each queue's list, its list of rung messages, its counter.
+#: Returns for each queue the number of its last message, and the messages.
 _PURGE = """
 local found = {}
 for i = 1, #KEYS, 3 do
@@ -25,7 +25,7 @@ for i = 1, #KEYS, 3 do
 end
 return found
 """
-#: Returns everything that any key of ours held and that may be a message.
+#: Returns every value under our keys that may be a message.
 _FLUSH_BROKER = """
 local found = {}
 for _, key in ipairs(redis.call('KEYS', 'nameshot*')) do
@@ -38,7 +38,7 @@ end
 redis.call('FLUSHALL')
 return found
 """
-#: Returns each answer's key and what it held.
+#: Returns each answer's key and value.
 _FLUSH_RESULTS = """
 local found = {}
 for _, key in ipairs(redis.call('KEYS', 'celery-task-meta-*')) do
@@ -54,12 +54,13 @@ return found
 
 @dataclass(frozen=True, slots=True)
 class Destroyed:
-    """Jobs of which a message, or the answer, is no more.
+    """Jobs whose message or answer was destroyed.
 
     Attributes:
-        is_answer: the answer; otherwise a message.
-        queue: for a purge, the queue's short name, and the number of the last message. Until the queue has passed it
-            the jobs may be said to wait.
+        is_answer: whether the answer was destroyed, rather than the message.
+        queue: the purged queue's short name; None after a FLUSHALL.
+        last: the number of the queue's last message. Until as many messages were taken, clients may report that the
+            jobs wait.
     """
 
     job_ids: frozenset[str]
@@ -69,7 +70,7 @@ class Destroyed:
 
 
 def purge(broker: Server) -> list[Destroyed]:
-    """Every queue's waiting messages."""
+    """Destroy the waiting messages of every queue."""
     names = [queue_name(PREFIX, queue) for queue in QUEUES]
     keys = [key for name in names for key in (name, rung_name(name), taken_name(name))]
     with broker.connect() as admin:
@@ -82,13 +83,13 @@ def purge(broker: Server) -> list[Destroyed]:
 
 
 def flush_broker(broker: Server) -> list[Destroyed]:
-    """Everything: messages, claims, what workers hold, their leases."""
+    """Destroy everything in the broker: messages, claims, leases, and what workers hold."""
     with broker.connect() as admin:
         return [Destroyed(jobs_in(admin.eval(_FLUSH_BROKER, 0)))]
 
 
 def flush_results(results: Server) -> list[Destroyed]:
-    """Every answer."""
+    """Destroy every answer."""
     with results.connect() as admin:
         found = admin.eval(_FLUSH_RESULTS, 0)
     prefix = answer_key("").encode()
@@ -98,5 +99,5 @@ def flush_results(results: Server) -> list[Destroyed]:
 
 
 def jobs_in(messages: Iterable[bytes]) -> frozenset[str]:
-    """The ids of the jobs of a run that these messages are of."""
+    """Return the ids of this run's jobs in the messages."""
     return frozenset(job_id.decode() for message in messages for job_id in _JOB_ID.findall(message))

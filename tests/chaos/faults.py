@@ -1,4 +1,4 @@
-"""Which faults happen when: drawn from a seed before the run begins."""
+"""Which faults happen and when; the schedule follows from a seed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What can be done to a part of the system."""
+    """A kind of fault of a part of the system."""
 
     KILL_WORKER = "kill -9 of a worker"
     KILL_LADEN_WORKER = "kill -9 of the worker with most in hand"
-    KILL_ALL_WORKERS = "kill -9 of all workers, and none for longer than a lease"
+    KILL_ALL_WORKERS = "kill -9 of all workers, with none for longer than a lease"
     TERMINATE_WORKER = "SIGTERM of a worker"
     FREEZE_WORKER = "SIGSTOP of a worker"
     CUT_WORKER = "worker cut off from Valkey"
     KILL_PRODUCER = "kill -9 of a producer"
     CUT_PRODUCER = "producer cut off from Valkey"
-    RESTART_BROKER = "broker's Valkey alone away"
-    RESTART_RESULTS = "results' Valkey alone away"
+    RESTART_BROKER = "only the broker's Valkey down"
+    RESTART_RESULTS = "only the results' Valkey down"
     FREEZE_BROKER = "SIGSTOP of the broker's Valkey"
     FREEZE_RESULTS = "SIGSTOP of the results' Valkey"
     FILL_BROKER = "broker's Valkey full"
@@ -38,15 +38,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """How often a kind is drawn, beside the others, and how long it lasts, seconds."""
+    """The relative frequency of a kind of fault, and how long the fault lasts, in seconds."""
 
     weight: int
     shortest_s: float = 0.0
     longest_s: float = 0.0
 
 
-#: A lease of nine seconds runs out within some of these times, and not within others. A download that has to be silent
-#: for longer than seven seconds may fail of it. What disturbs everybody at once comes seldom.
+#: Some of these times exceed a lease of nine seconds, others do not. A download that stalls for more than seven seconds
+#: may fail, so no stall lasts longer. Faults that disturb all processes are rare.
 HABITS = {
     Kind.KILL_WORKER: Habit(12),
     Kind.KILL_LADEN_WORKER: Habit(5, 3.0, 6.0),
@@ -75,12 +75,12 @@ HABITS = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault.
+    """A scheduled fault.
 
     Attributes:
-        at_s: seconds after the first job was submitted; later if there is nothing to do it to.
-        length_s: until it is undone; 0 where a replacement starts instead.
-        draw: in [0, 1), chooses among those to whom it may happen, and among the forms that it has.
+        at_s: when it happens, seconds after the first job was submitted; it is delayed while no process qualifies.
+        length_s: how long it lasts; 0 if a replacement starts instead.
+        draw: a number in [0, 1) that selects the process and the form of the fault.
     """
 
     at_s: float
@@ -92,10 +92,10 @@ class Fault:
 def schedule(
     seed: int, faults: int, *, gap_s: float, longest_s: float = math.inf, among: Collection[Kind] = tuple(Kind)
 ) -> list[Fault]:
-    """Faults about ``gap_s`` apart in the order in which they come; each kind is there if there are enough of them.
+    """Return faults about ``gap_s`` apart, in order of time; every kind occurs if there are enough faults.
 
     Args:
-        longest_s: of any fault.
+        longest_s: The longest that any fault may last.
     """
     source = random.Random(seed)
     habits = {kind: habit for kind, habit in HABITS.items() if kind in among}

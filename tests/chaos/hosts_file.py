@@ -1,4 +1,4 @@
-"""Names that a test gives other addresses while a process runs: what a change in the DNS looks like from there."""
+"""Gives names new addresses while a process runs, as a change in the DNS would."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def looking_into(hosts: Path) -> Callable[..., Any]:
-    """A ``socket.getaddrinfo`` that reads ``<address> <name>`` lines at each call; other names resolve as ever."""
+    """Return a ``socket.getaddrinfo`` that first reads the file's ``<address> <name>`` lines at each call."""
     resolve = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:

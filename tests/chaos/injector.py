@@ -1,4 +1,4 @@
-"""Makes the scheduled faults happen, undoes them, and puts a new process where one has ended."""
+"""Makes the scheduled faults happen, undoes them, and replaces processes that have ended."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ from tests.chaos.servers import Server, Undo
 
 P = TypeVar("P", bound=Place)
 
-#: A worker that was told to stop and runs on for so long will not stop by itself.
+#: A worker that still runs this long after SIGTERM counts as stuck, and is killed.
 STOP_PATIENCE_S = 30.0
-#: Between two ends of all connections.
+#: The time between two moments at which a server ends all its connections.
 STORM_EVERY_S = 0.4
 FEW_S = 3.0
 PRODUCER_FAULTS = (Kind.KILL_PRODUCER, Kind.CUT_PRODUCER)
-#: For so long at least another worker may have taken over what a silent one held: a death, as far as its jobs go.
+#: After this time another worker may have taken over what a silent one held, which counts as a death for the jobs.
 LEASE_MAY_END_S = 8.0
-#: They mean nothing once every job is accepted: a worker is cut off instead.
+#: These faults have no effect once every job is accepted; then a worker is cut off from Valkey instead.
 WHILE_JOBS_COME = (*PRODUCER_FAULTS, Kind.PURGE, Kind.KILL_LADEN_WORKER, Kind.KILL_ALL_WORKERS)
-#: No worker runs: beyond their leases, of nine seconds, long enough that what the dead hold is counted a few times.
+#: How long no worker runs: longer than the leases of nine seconds, so that the backlog counts what the dead workers
+#: hold a few times.
 ALL_AWAY_S = 13.0
 
 
 class Injector:
-    """`tick` it several times a second, from the main thread.
+    """The main thread calls `tick` several times a second.
 
     Args:
         broker, results: the servers.
-        pictures, slow_pictures: whose held pages stall: those of all jobs, and one of each bulk message.
-        held: the jobs that the worker with that process id holds.
-        on_worker_lost: called with the jobs that a worker holds which is about to die, or to be silent for so long that
+        pictures, slow_pictures: the servers of all pictures but the last of each bulk message, and of those last ones;
+            a fault can make a server stall.
+        held: returns the jobs that the worker with a process id holds.
+        on_worker_lost: called with the jobs in hand of a worker that is about to die, or to be silent for so long that
             it counts as dead.
         on_worker_killed: called with the process id and the time of each ``kill -9``, once the process has ended.
         on_destroyed: called with what a purge or FLUSHALL has destroyed, and the time.
 
     Attributes:
-        done: faults so far.
+        done: how many faults of each kind have happened.
         stuck: workers that did not end after SIGTERM and were killed.
         unexpected: processes that ended without a fault, and how.
-        disturbances: from and until when each fault of a worker or of a server lasted, seconds.
-        most_in_hand: messages that a worker held when it was killed.
+        disturbances: when each fault of a worker or of a server began and ended, in seconds.
+        most_in_hand: the most messages that a worker held when it was killed.
     """
 
     def __init__(
@@ -81,14 +83,14 @@ class Injector:
         self._on_worker_killed = on_worker_killed
         self._on_destroyed = on_destroyed
         self._now_s = 0.0
-        #: What undoes a fault or goes on with it, and when.
+        #: Calls that undo or continue a fault, with the times at which they are due.
         self._pending: list[tuple[float, Undo]] = []
         self._stop_by_s: dict[str, float] = {}
         self._all_are_away = False
 
     @property
     def is_quiet(self) -> bool:
-        """Whether every fault has happened and is undone, and every producer is done."""
+        """Whether every fault has happened and is undone, and every producer has submitted all its jobs."""
         undone = not self._coming and not self._pending and not any(worker.is_stopping for worker in self._workers)
         return undone and all(producer.is_done for producer in self._producers)
 
@@ -139,7 +141,7 @@ class Injector:
         return held
 
     def _happens(self, fault: Fault) -> bool:
-        """Try one fault; False when there is nobody now to whom it may happen."""
+        """Try to make a fault happen; return False if no process or server qualifies now."""
         if fault.kind in PRODUCER_FAULTS:
             return self._disturb_producer(fault)
         match fault.kind:
@@ -180,7 +182,7 @@ class Injector:
             self._later(fault.length_s, producer.restore)
         else:
             producer.kill()
-            if not producer.is_done:  # it may have finished in the same moment
+            if not producer.is_done:  # it may have finished just before the kill
                 producer.replace()
         return True
 
@@ -200,7 +202,7 @@ class Injector:
             case _:
                 if fault.length_s > LEASE_MAY_END_S:
                     self._lost(worker)
-                # From both servers, or from one of them.
+                # The draw selects whether the worker loses both servers or one of them.
                 worker.cut(broker=fault.draw < 2 / 3, results=fault.draw > 1 / 3)
                 self._later(fault.length_s, worker.restore)
         return True
@@ -237,7 +239,7 @@ class Injector:
         self._later(length_s, over)
 
     def _purge(self, fault: Fault) -> bool:
-        """Have messages wait, while every worker that is well is suspended for less than a lease, and purge them."""
+        """Suspend every ready worker for less than a lease, so that messages wait, and then purge the messages."""
         workers = self._ready
         if self._broker.is_disturbed or not workers:
             return False
@@ -284,7 +286,7 @@ class Injector:
         return True
 
     def _kill_all(self) -> bool:
-        """Kill all workers with messages in hand, which no worker then takes over for a while."""
+        """Kill all workers while they hold messages, and start none for a while."""
         if self._broker.is_disturbed or not self._ready:
             return False
         for worker in self._workers:

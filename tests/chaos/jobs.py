@@ -1,4 +1,4 @@
-"""What is asked: job n of a run, who sends it, its pictures and labels, and the rankings that are right."""
+"""Job n of a run: its sender, pictures, labels and right rankings."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.chaos.null_model import SIDE_PIXELS, NullModel
 from worker.ranking import rank, scores
 
 Sender = Literal["client", "plain"]
-#: Each sends every third job: two programs that use our client, and one that knows Celery only.
+#: The three producers, each of which sends every third job: two use our client, the third only Celery.
 SENDERS: tuple[Sender, ...] = ("client", "client", "plain")
-#: Every fourth job of the plain program is a bulk message of so many pictures.
+#: Every fourth job of the plain Celery program is a bulk message with `BULK_PICTURES` pictures.
 BULK_EVERY, BULK_PICTURES = 12, 6
 PICTURES = 8
 QUESTIONS = 50
@@ -46,11 +46,11 @@ LABELS = (
 
 @dataclass(frozen=True, slots=True)
 class ChaosJob:
-    """One job; its number and the run's seed say everything about it.
+    """One job, which its number and the run's seed determine.
 
     Attributes:
-        picture: its path; of a bulk message that of the first picture.
-        pictures: of a bulk message all of them, of which the last is on a server that may stall; otherwise that one.
+        picture: the path of the only or first picture.
+        pictures: the paths of all pictures; the last one of a bulk message is on a server that may stall.
     """
 
     id: str
@@ -65,12 +65,12 @@ class ChaosJob:
 
     @property
     def is_bulk(self) -> bool:
-        """Whether it is one message of many pictures."""
+        """Whether the job is a bulk message with several pictures."""
         return len(self.pictures) > 1
 
 
 def job(seed: int, number: int) -> ChaosJob:
-    """Job ``number`` of the run with this seed."""
+    """Return job ``number`` of the run with this seed."""
     labels = random.Random(number % QUESTIONS).sample(LABELS, 4)
     is_bulk = number % BULK_EVERY == BULK_EVERY - 1
     pictures = [f"/{(number + more) % PICTURES}.png" for more in range(BULK_PICTURES if is_bulk else 1)]
@@ -79,27 +79,27 @@ def job(seed: int, number: int) -> ChaosJob:
 
 
 def job_id(seed: int, number: int) -> str:
-    """``chaos-<seed>-<number>``."""
+    """Return ``chaos-<seed>-<number>``."""
     return f"chaos-{seed}-{number}"
 
 
 def number_of(job_id: str) -> int:
-    """The number in a job's id."""
+    """Return the number in a job's id."""
     return int(job_id.rpartition("-")[2])
 
 
 def is_of_our_client(job_id: str) -> bool:
-    """Whether our client has sent it, which can be asked about it; a plain client's cannot."""
+    """Return whether our client sends the job; only then can a client tell that the job is lost."""
     return job(0, number_of(job_id)).sender == "client"
 
 
 def pages() -> dict[str, tuple[str, bytes]]:
-    """The pictures, for `tests.acceptance.origin.Origin`."""
+    """Return the pictures as pages for `tests.acceptance.origin.Origin`."""
     return {f"/{number}.png": ("image/png", _png(number)) for number in range(PICTURES)}
 
 
 def right_ranking(number: int) -> list[str]:
-    """The labels of job ``number`` in the order in which every worker has to put them."""
+    """Return the labels of job ``number`` in the order in which every worker must rank them."""
     return _ranking(number % PICTURES, number % QUESTIONS)
 
 
@@ -114,7 +114,7 @@ def _ranking(picture: int, question: int) -> list[str]:
 
 
 def mistakes(answer: Answer, number: int) -> list[str]:
-    """What is wrong with the answer of job ``number``. A failure that may be tried again is not, unlike any other."""
+    """Return what is wrong with the answer of job ``number``; a retryable failure is no mistake, any other is."""
     asked = job(0, number)
     if answer.state != "succeeded":
         return [] if _may_be(answer.error) else [getattr(answer.error, "code", answer.state)]

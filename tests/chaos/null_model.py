@@ -1,4 +1,4 @@
-"""A model without weights: a job's answer is a function of its pixels and labels, and the forward pass is a sleep."""
+"""A model without weights: its answers depend only on pixels and labels, and its forward pass only sleeps."""
 
 from __future__ import annotations
 
@@ -24,29 +24,30 @@ from worker.model.interface import (
 
 SIDE_PIXELS = 8
 DIMENSIONS = 16
-#: Spreads the softmax, so that rankings have a clear first.
+#: Large enough that every ranking has a clear best label.
 LOGIT_SCALE = 10.0
-#: Images that fail where they are told to, by the colour of their top left corner: when prepared, or in their batch.
+#: With an `error_text`, images whose top left corner has one of these colours fail: the first in preparation, the
+#: others in their batch, with an unexpected error and for lack of memory.
 REFUSED_COLOUR, BUG_COLOUR, FULL_COLOUR = (1, 0, 0), (2, 0, 0), (3, 0, 0)
-#: The corner of an image that is poison, where images are.
+#: The colour of the top left corner of an image that ends the process.
 POISON_COLOUR = (4, 0, 0)
-#: What a process ends with that took the poison.
+#: The exit status of a process that a poisoned prompt or image ended.
 POISONED_EXIT = 9
-#: Where a poison may end it: by a label or by an image.
+#: The stage at which a poisoned label (in the first two) or image (in the last two) ends the process.
 PoisonedStage = Literal["tokens", "prompts", "preparation", "images"]
 
 
 class NullModel:
-    """Answers after `forward_ms + image_ms * n` milliseconds for n images; every process gives the same answers.
+    """Gives the same answers in every process; a forward pass on n images takes `forward_ms + image_ms * n`.
 
     Args:
-        burn_ms: CPU time that preparing an image takes in Python, under its lock, ms.
-        hangs: whether a forward pass must wait, as on a device that does not answer.
-        poison_label: a prompt that holds it ends the process at once, as a fault in a native library would.
-        poisoned_stage: where it does; where an image of the poison's colour does, in the two last stages.
-        breaking_label: a prompt that holds it loses the device, as an illegal address would: all later calls fail.
+        burn_ms: the CPU time for which preparing an image holds Python's lock.
+        hangs: while it returns True, forward passes wait, as on a device that hangs.
+        poison_label: a prompt with this label ends the process at once, as a fault in a native library would.
+        poisoned_stage: the stage at which such a prompt, or an image of `POISON_COLOUR`, ends the process.
+        breaking_label: a prompt with this label loses the device, as an illegal address would: all later calls fail.
         on_prepare: called in a job's own thread for each image that is about to be embedded.
-        error_text: what the images of the three colours fail with; without it they are like any other.
+        error_text: the text of the errors for images of the three colours above; without it they succeed.
     """
 
     name = "null"
@@ -100,7 +101,7 @@ class NullModel:
         self._take_images("preparation", [tuple(pixels[0, 0])])
         return Prepared({"pixels": pixels}, key=None)
 
-    def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface's
+    def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface has it
         while self._hangs():
             time.sleep(0.05)
         time.sleep((self._forward_ms + self._image_ms * len(batch)) / 1000)
@@ -113,7 +114,7 @@ class NullModel:
             raise RuntimeError(self._error_text)
         return np.stack([_unit_vector(image.arrays["pixels"].tobytes()) for image in batch])
 
-    def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface's
+    def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface has it
         self._take_labels("prompts", prompts)
         self._is_lost |= self._breaking_label is not None and any(self._breaking_label in prompt for prompt in prompts)
         self._use_device()
@@ -133,11 +134,11 @@ class NullModel:
             raise DeviceLostError("an illegal memory access was encountered")
 
     def warm_up(self, max_batch: int = 1) -> None:
-        """Nothing is cold."""
+        """Do nothing: this model needs no warm-up."""
 
 
 def _unit_vector(data: bytes) -> Float32:
-    """A direction that depends on every byte, (d,)."""
+    """Return a unit vector, shape (d,), that depends on every byte."""
     seed = int.from_bytes(hashlib.sha256(data).digest())
     vector = np.random.default_rng(seed).standard_normal(DIMENSIONS).astype(np.float32)
     unit: Float32 = vector / np.linalg.norm(vector)

@@ -1,22 +1,24 @@
 """The real worker app with a null model: ``celery -A tests.chaos.null_worker worker`` is ready in a second.
 
-Unless its settings say otherwise, every job fetches and runs its image, whatever others do: that is what tests count.
+By default every job downloads and runs its own image and shares nothing with others, because tests count these runs.
 
 Environment:
-    NULL_FORWARD_MS: what a forward pass takes, whatever its size (5).
-    NULL_IMAGE_MS: what each image adds to it (0).
+    NULL_FORWARD_MS: how long a forward pass takes, whatever its size (5).
+    NULL_IMAGE_MS: how much each image adds to that (0).
     NULL_BURN_MS: CPU time that preparing an image takes under Python's lock (0).
     NULL_POISON_LABEL: a prompt with this label ends the process.
-    NULL_POISONED_STAGE: where it does so, or an image of `tests.chaos.null_model.POISON_COLOUR` (prompts).
+    NULL_POISONED_STAGE: the stage at which that label, or an image of `tests.chaos.null_model.POISON_COLOUR`, ends
+        the process (prompts).
     NULL_BREAKING_LABEL: a prompt with this label loses the device.
     NULL_HANG: a file; while it exists, every forward pass hangs.
-    NULL_LOAD_ERROR: what loading the model fails with, as a text that no log may hold.
-    NULL_ERROR_TEXT: what images of three colours fail with, see `tests.chaos.null_model`; no log may hold it either.
-    NULL_TIME_SCALE: what every time of the delivery is multiplied by (1): leases, silence, jobs that hang.
-    NULL_RETRY_PAUSE_S: the pause before the first retry of a job that asks for some.
+    NULL_LOAD_ERROR: the text of an error with which loading the model fails; no log may contain it.
+    NULL_ERROR_TEXT: the text of the errors for images of three colours, see `tests.chaos.null_model`; no log may
+        contain it either.
+    NULL_TIME_SCALE: a factor for every time of the delivery (1): leases, silence, jobs that hang.
+    NULL_RETRY_PAUSE_S: the pause before the first retry of a job with retries.
     NULL_HOSTS: a file of addresses and names, see `tests.chaos.hosts_file`.
-    NULL_EXECUTIONS: a file that gets a line ``<job id> <pid> taken`` when a task starts, and one that ends in ``run``
-        when its image is about to be embedded. A job that had its answer already is taken and not run.
+    NULL_EXECUTIONS: a file to which the worker appends ``<job id> <pid> taken`` when a task starts, and a line that
+        ends in ``run`` when its image is about to be embedded. A job that already had its answer is taken but not run.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ def _load_null_model(_model: str, **_: Any) -> NullModel:
 
 
 def _write(executions: int, job_id: str, event: str) -> None:
-    # One write in append mode: lines of several processes never mix, and kill -9 loses none.
+    # With one write in append mode, lines of several processes never mix, and kill -9 loses none.
     os.write(executions, f"{job_id} {os.getpid()} {event}\n".encode())
 
 
@@ -66,14 +68,14 @@ def _log_executions(path: str) -> None:
     signals.task_prerun.connect(lambda task_id, **_: write(task_id, "taken"), weak=False)
 
     def run() -> None:
-        if current_task:  # the images of a bulk message are prepared in threads that know no task
+        if current_task:  # the threads that prepare a bulk message's images have no current task
             write(current_task.request.id, "run")
 
     _run = run
 
 
 def _run() -> None:
-    """Replaced when executions are logged."""
+    """Do nothing; this function is replaced if executions are logged."""
 
 
 for setting, off in (("NAMESHOT_EMBEDDING_CACHE_BYTES", "0"), ("NAMESHOT_FETCH_COALESCE", "false")):

@@ -1,4 +1,4 @@
-"""The workers and producers of a run: each has a place of its own, in which replacements follow one another."""
+"""The workers and producers of a run, each in a place in which replacements follow one another."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from producer.processes.child import ChildProcess
 from tests.chaos.proxy import Line
 
 ROOT = Path(__file__).parents[2]
-#: Of a log, for people: what a process said before it ended.
+#: How many of a process's last log lines the report shows.
 LAST_LINES = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that has ended: its name, how, and the last lines of its log."""
+    """A process that has ended: its name, how it ended, and the last lines of its log."""
 
     name: str
     how: str
@@ -31,14 +31,14 @@ class Ended:
 
 
 class Place:
-    """One process at a time, which reaches each Valkey through a line of its own; the first one runs at once.
+    """One process at a time, connected to each Valkey through its own `Line`; the first process starts at once.
 
     Args:
-        name: of the place; the process that runs there n-th logs to ``<name>.<n>.log``.
-        module_arguments: what follows ``python -m``.
-        valkey, line: the broker's.
-        results: the server and the line of the answers; None where the broker's has them, too.
-        folder: where logs and files of the run lie.
+        name: The place's name; its n-th process logs to ``<name>.<n>.log``.
+        module_arguments: The arguments after ``python -m``.
+        valkey, line: The broker, and the line to it.
+        results: The result backend and the line to it; None if the broker's server also holds the answers.
+        folder: The folder of the run's logs and files.
     """
 
     def __init__(
@@ -70,16 +70,16 @@ class Place:
 
     @property
     def is_running(self) -> bool:
-        """Whether its process has not ended."""
+        """Whether the process has not ended."""
         return self.process.is_running()
 
     @property
     def is_cut(self) -> bool:
-        """Whether it cannot reach one of the servers."""
+        """Whether the process is cut off from one of the servers."""
         return self.line.is_cut or self._results_line.is_cut
 
     def cut(self, *, broker: bool = True, results: bool = True) -> None:
-        """Break its connections, and each new one until `restore`."""
+        """Break the process's connections, and each new one until `restore`."""
         for line, is_meant in ((self.line, broker), (self._results_line, results)):
             if is_meant:
                 line.cut()
@@ -96,11 +96,11 @@ class Place:
         return pid
 
     def replace(self) -> None:
-        """Start the next process; the one before it has ended."""
+        """Start the next process; the previous one must have ended."""
         self.process = self._start()
 
     def ended(self) -> Ended:
-        """How its process has ended."""
+        """Return how the process ended."""
         lines = self.process.log.read_text(errors="replace").splitlines()
         return Ended(self.process.log.stem, self.process.describe_exit(), "\n".join(lines[-LAST_LINES:]))
 
@@ -115,11 +115,11 @@ class Place:
 
 
 class WorkerPlace(Place):
-    """A null worker's place.
+    """The place of a null worker.
 
     Attributes:
-        is_frozen: between SIGSTOP and SIGCONT.
-        is_stopping: after SIGTERM, until its replacement runs.
+        is_frozen: True between SIGSTOP and SIGCONT.
+        is_stopping: True from SIGTERM until the replacement runs.
     """
 
     def __init__(
@@ -152,22 +152,22 @@ class WorkerPlace(Place):
 
     @property
     def is_ready(self) -> bool:
-        """Whether it runs, takes jobs, and nothing is being done to it."""
+        """Whether the worker runs, takes jobs, and is not disturbed."""
         undisturbed = not (self.is_frozen or self.is_stopping or self.is_cut)
         return undisturbed and self._ready_file.exists() and self.is_running
 
     def terminate(self) -> None:
-        """SIGTERM: it finishes what it has, and ends."""
+        """Send SIGTERM: the worker finishes its jobs and ends."""
         self.is_stopping = True
         os.kill(self.process.pid, signal.SIGTERM)
 
     def freeze(self) -> None:
-        """SIGSTOP, as a machine that is suspended or swaps."""
+        """Send SIGSTOP, as if the machine were suspended."""
         self.is_frozen = True
         os.kill(self.process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self.is_frozen = False
         if self.is_running:
             os.kill(self.process.pid, signal.SIGCONT)
@@ -182,7 +182,7 @@ class ProducerPlace(Place):
     """The place of a producer that submits its share of the jobs and ends; see `tests.chaos.producing`.
 
     Attributes:
-        accepted: the file with the ids of the jobs whose submission returned.
+        accepted: The file with the ids of the jobs whose submission returned.
     """
 
     def __init__(
@@ -210,10 +210,10 @@ class ProducerPlace(Place):
 
     @property
     def is_done(self) -> bool:
-        """Whether it has submitted all of its jobs."""
+        """Whether the producer has submitted all its jobs."""
         return self.process.describe_exit() == "ended with status 0"
 
 
 def _through(line: Line, valkey: RunningValkey, database: int) -> str:
-    """The URL of a database behind a line."""
+    """Return the URL of a database through a line."""
     return valkey.url(database).replace(f":{valkey.port}/", f":{line.port}/")

@@ -1,7 +1,7 @@
 """A producer process: submits its share of a run's jobs at an even pace, each until it is accepted.
 
-It notes each accepted job in a file. One that is killed in between leaves a job that may have been submitted; its
-replacement submits it again under the same id, as the README tells web apps to do.
+It records each accepted job in a file. A producer that is killed in between leaves a job that may have been submitted;
+its replacement submits the job again under the same id, as the README advises web apps to do.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from producer import BrokerUnavailable, Client, QueueFull
 from producer.contract.names import CLASSIFY, CLASSIFY_MANY, queue_name
 from tests.chaos.jobs import SENDERS, ChaosJob, Sender, job
 
-#: What a web app's own retry would wait.
+#: How long a web app would wait before a retry.
 RETRY_DELAY_S = 0.2
-#: What a submission raises that may be tried again.
+#: The errors after which a submission may be repeated.
 LATER = (BrokerUnavailable, QueueFull, OperationalError, redis.RedisError)
 
 Send = Callable[[ChaosJob], object]
@@ -67,20 +67,20 @@ def submit_until_accepted(send: Send, asked: ChaosJob, say: Callable[[str], None
 
 
 def sender(kind: Sender, pictures: tuple[str, str], broker_url: str) -> Send:
-    """What sends one job, once; ``pictures`` are the URLs before the paths of ordinary pictures and slow ones."""
+    """Return a function that sends one job once; ``pictures`` holds the base URLs of ordinary and of slow pictures."""
     return our_client(pictures) if kind == "client" else plain_celery(pictures, broker_url)
 
 
 def our_client(pictures: tuple[str, str]) -> Send:
-    """`producer.Client`, configured by the environment."""
+    """Return a sender that uses `producer.Client`, configured by the environment."""
     client = Client()
     return lambda asked: client.submit(pictures[0] + asked.picture, asked.labels, job_id=asked.id, queue=asked.queue)
 
 
 def plain_celery(pictures: tuple[str, str], broker_url: str) -> Send:
-    """A Celery client that knows the tasks' names and the queues'.
+    """Return a sender that uses a plain Celery client, which knows only the names of tasks and queues.
 
-    kombu's channels may fail for good after an outage, with any error: then the program makes another app.
+    After an outage kombu's channels may fail permanently, with any error; then the sender makes another app.
     """
     apps = [Celery("somebody-else", broker=broker_url)]
 

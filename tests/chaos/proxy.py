@@ -1,4 +1,4 @@
-"""TCP lines to Valkey that can be cut: what a network does to one process while the others go on."""
+"""TCP lines to Valkey that a test can cut, as a network fault of one process would."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CALL_TIMEOUT_S = 10.0
 
 
 class Line:
-    """One listening port whose connections go on to the target; made by `Switchboard.line`.
+    """A listening port whose connections are forwarded to the target; made by `Switchboard.line`.
 
-    While it is cut, a new connection is accepted and reset at once, not refused: a port that was closed could be
-    another program's when the line is restored.
+    While the line is cut, a new connection is accepted and reset at once rather than refused: if the port were closed,
+    another program could occupy it before the line is restored.
     """
 
     def __init__(self, switchboard: Switchboard, target_port: int, tls: ssl.SSLContext | None) -> None:
@@ -67,7 +67,7 @@ class Line:
             for pump in rest:
                 pump.cancel()
         except OSError:
-            pass  # the target is away: the near end sees its connection break
+            pass  # the target is down: the near end sees its connection break
         finally:
             for transport in transports:
                 transport.abort()
@@ -84,7 +84,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 class Switchboard:
-    """All lines of a run, on one event loop in a thread; a context manager."""
+    """Runs all lines of a run on one event loop in a thread; a context manager."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -92,7 +92,7 @@ class Switchboard:
         self._lines: list[Line] = []
 
     def line(self, target_port: int, tls: ssl.SSLContext | None = None) -> Line:
-        """A new line to a port of this machine; with a context, its near end speaks TLS."""
+        """Return a new line to a port of this machine; with a ``tls`` context, its near end speaks TLS."""
         line = Line(self, target_port, tls)
         self.call(line.listen())
         self._lines.append(line)
@@ -116,7 +116,7 @@ class Switchboard:
 
 
 async def _until_nothing_runs() -> None:
-    """Let the connections that were just broken end by themselves, sockets included."""
+    """Wait until the tasks and sockets of the connections that were just broken have ended."""
     while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(tasks)
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""One run: the system, its producers and the faults, until all is answered or patience ends."""
+"""One run of the system, its producers and the faults, until all jobs are answered or no more answers come."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.chaos.tally import Recovery, Tally, Verdict
 from tests.chaos.waiters import Waiters
 from tests.chaos.whereabouts import whereabouts
 
-#: Faults are done and undone, and answers seen, to this precision.
+#: The period at which faults begin and end and new answers are read.
 TICK_S = 0.2
 LOOK_EVERY_S = 1.0
 STOP_GRACE_S = 20.0
@@ -28,14 +28,14 @@ STOP_GRACE_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run does; the same plan draws the same faults.
+    """The parameters of a run; equal plans have equal faults.
 
     Attributes:
-        gap_s: mean time between two faults. The jobs are spread over the time that all faults take.
-        longest_s: of any fault, where that is less than its own longest time.
-        forward_ms: a forward pass; long enough that a worker has jobs in hand when it is killed.
-        patience_s: without any new answer, once the faults are over, until the rest counts as lost.
-        kinds: of faults, to draw from.
+        gap_s: The mean time between two faults. The jobs are spread over the time that all faults take.
+        longest_s: The longest that any fault may last, if that is less than its kind's own maximum.
+        forward_ms: How long a forward pass takes: long enough that a killed worker has jobs in hand.
+        patience_s: After the last fault, the time without a new answer after which the remaining jobs count as lost.
+        kinds: The kinds of faults to draw from.
     """
 
     jobs: int = 10_000
@@ -51,17 +51,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was counted.
+    """The results of a run.
 
     Attributes:
-        lost_messages: where the messages of lost jobs lie; see `whereabouts`.
+        lost_messages: where the messages of lost jobs are; see `whereabouts`.
         looks, hidden, falsely_unknown, told, slowest_told_s: see `Accounts`.
-        not_told: jobs whose waiters were not told in time, of their job's end or of its answer.
-        waiters_failures: what no waiter should see.
+        not_told: jobs whose waiters did not learn in time that the job was destroyed or answered.
+        waiters_failures: unexpected errors of waiters.
         destroyed: messages and answers that were purged or flushed.
         unexpected_ends: processes that ended without a fault, and how.
         stuck_stops: workers that had to be killed after SIGTERM.
-        most_in_hand: messages that a worker held when it was killed.
+        most_in_hand: the most messages that a worker held when it was killed.
         runs: executions of each job that was run at all.
         recoveries: see `Tally.recoveries`.
         disturbances: see `Injector.disturbances`.
@@ -91,7 +91,7 @@ class Report:
 
     @property
     def failures(self) -> dict[str, int]:
-        """What must be 0, each."""
+        """The counts that must all be 0, by name."""
         return {
             "lost": len(self.verdict.lost),
             "changed": len(self.verdict.changed),
@@ -107,7 +107,7 @@ class Report:
 
 
 def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _progress: None) -> Report:
-    """Run a plan; logs, data and notes are left in ``folder``, which is empty before.
+    """Run a plan; logs, data and records stay in ``folder``, which must be empty.
 
     Raises:
         TimeoutError: the workers did not start.
@@ -117,7 +117,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _progress:
         system = System.start(folder, stack)
         workers = system.start_workers(plan.workers, forward_ms=plan.forward_ms)
         faults = schedule(plan.seed, plan.faults, gap_s=plan.gap_s, longest_s=plan.longest_s, among=plan.kinds)
-        # The last job comes after the last fault.
+        # The last job is submitted after the last fault.
         lasts_s = (faults[-1].at_s if faults else 0.0) + plan.gap_s
         producers = system.start_producers(seed=plan.seed, total=plan.jobs, lasts_s=lasts_s)
         tally = Tally(system.results, system.executions, [producer.accepted for producer in producers])
@@ -141,7 +141,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _progress:
             on_destroyed=accounts.note_destroyed,
         )
         duration_s = _watch(plan, injector, tally, accounts, waiters, say)
-        # What a worker still runs may try to answer once more; only then can it be said that no answer changed.
+        # Workers may still try to answer running jobs again; only after that is it certain that no answer changed.
         for worker in workers:
             worker.process.stop(STOP_GRACE_S)
         tally.poll(duration_s)
@@ -176,7 +176,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _progress:
 def _watch(
     plan: Plan, injector: Injector, tally: Tally, accounts: Accounts, waiters: Waiters, say: Callable[[str], None]
 ) -> float:
-    """Drive the run to its end; returns how long it took, seconds."""
+    """Drive the run to its end; return how long it took, in seconds."""
     started_s = time.monotonic()
     answered, last_news_s, looked_at_s = 0, 0.0, 0.0
     while True:

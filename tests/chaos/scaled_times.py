@@ -1,4 +1,4 @@
-"""The times of a worker's delivery, made shorter: the same states pass in a part of the time."""
+"""Shorter times of a worker's delivery, with which it passes through the same states sooner."""
 
 from dataclasses import asdict
 
@@ -6,5 +6,5 @@ from worker.delivery.times import Times
 
 
 def scaled_times(scale: float) -> Times:
-    """Each of the product's times, multiplied by a number."""
+    """Return the delivery's times, each multiplied by ``scale``."""
     return Times(**{name: scale * time_s for name, time_s in asdict(Times()).items()})

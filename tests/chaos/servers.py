@@ -1,4 +1,4 @@
-"""The two Valkey servers of a run, and what each may do instead of serving; every trouble is a real server's own."""
+"""The two Valkey servers of a run, and the ways in which each may fail; all faults are those of a real server."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from redis.retry import Retry
 
 from producer.embedded.valkey import RunningValkey
 
-#: The harness' own commands; a server that is frozen is not asked.
+#: The timeout of the harness's own commands, which it never sends to a frozen server.
 READ_TIMEOUT_S = 5.0
 
 Undo = Callable[[], None]
 
 
 class Server:
-    """One of them. What a method does, the function that it returns undoes.
+    """A Valkey server. Each fault is a method that returns a function to undo it.
 
     Attributes:
-        is_disturbed: while something of all this lasts; one at a time.
-        is_reachable: whether it can be asked anything.
+        is_disturbed: whether a fault lasts; there is at most one at a time.
+        is_reachable: whether the harness can send commands to the server.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        # No file can take this name, so that `refuse` can have saving fail.
+        # A folder of this name makes saving fail, which `refuse` uses.
         (folder / "dump.rdb").mkdir()
         self.valkey = RunningValkey(folder, persistent=True)
         self.is_disturbed = False
@@ -36,15 +36,15 @@ class Server:
 
     @property
     def url(self) -> str:
-        """As a program reaches it that no line can be cut to."""
+        """The URL for a program that connects directly, without a line that can be cut."""
         return self.valkey.url(0)
 
     def connect(self) -> redis.Redis:
-        """A connection of the harness, which asks once."""
+        """Return a connection of the harness, which never repeats a command."""
         return redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0), socket_timeout=READ_TIMEOUT_S)
 
     def leave(self) -> Undo:
-        """Its port is closed."""
+        """Stop the server, so that its port is closed."""
         self.is_reachable = False
         self.valkey.stop()
 
@@ -55,7 +55,7 @@ class Server:
         return undo
 
     def freeze(self) -> Undo:
-        """It takes connections and answers nothing."""
+        """Freeze the server, so that it accepts connections but answers no command."""
         self.is_reachable = False
         self.valkey.process.send(signal.SIGSTOP)
 
@@ -66,24 +66,24 @@ class Server:
         return undo
 
     def fill(self) -> Undo:
-        """Its memory is full."""
+        """Fill the server's memory."""
         self._configure(maxmemory="1")
         return lambda: self._configure(maxmemory="0")
 
     def refuse(self, draw: float) -> Undo:
-        """It could not save to its disk, or a failover has made it a replica, or one whose primary is away."""
+        """Make the server refuse writes: it cannot save to its disk, or it is a replica, perhaps without a primary."""
         if draw < 1 / 3:
             with self.connect() as admin:
                 admin.config_set("save", "100000 100000")
                 admin.bgsave()
             return lambda: self._configure(save="")
         self._configure(**{"replica-serve-stale-data": "yes" if draw < 2 / 3 else "no"})
-        # A primary that answered would have all its data replaced.
+        # No server listens at this primary's address; from a real primary the server would take over all data.
         self._replicate("127.0.0.1", "1")
         return lambda: self._replicate("NO", "ONE")
 
     def end_connections(self) -> None:
-        """All clients have to connect anew."""
+        """Close all connections, so that all clients must connect again."""
         with self.connect() as admin:
             for kind in ("normal", "pubsub"):
                 admin.execute_command("CLIENT", "KILL", "TYPE", kind)

@@ -1,9 +1,9 @@
-"""``make soak``: many jobs through one null worker, while its memory, descriptors and connections are watched.
+"""``make soak``: sends many jobs through one null worker and measures its memory, descriptors and connections.
 
-Before each sample its connections to Redis are cut, and it connects anew.
+Before each sample it cuts the worker's connections to Redis, so that the worker connects again.
 
-Prints a sample for every twentieth of the jobs; exits 1 if the last quarter of them needs noticeably more than the
-second.
+Prints a sample after every twentieth of the jobs; exits with 1 if the samples of the last quarter are noticeably
+larger than those of the second.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ from tests.chaos.processes import WorkerPlace
 from tests.chaos.proxy import Switchboard
 
 SAMPLES = 20
-#: In the queue at a time: enough that the worker never waits.
+#: How many jobs are in the queue at a time: enough that the worker never waits for one.
 WINDOW = 500
 TIMEOUT_S = 300.0
-#: For each sample. What one of them leaks is little; a hundred that leak exceed every tolerance.
+#: How often the connections are cut before each sample: a leak at one reconnection is small, at a hundred it exceeds
+#: every tolerance.
 RECONNECTIONS = 5
-#: What counts as more: allocators and caches breathe.
+#: Smaller increases do not count, because the sizes of allocators and caches vary.
 TOLERANCE = {"rss_mb": 8.0, "descriptors": 8.0, "redis_connections": 8.0, "threads": 8.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the worker holds after so many jobs.
+    """What the worker occupies after ``jobs`` jobs.
 
     Attributes:
-        rss_mb: resident memory of the worker, MB.
-        redis_keys_mb: memory of Valkey's data, answers included, MB.
+        rss_mb: the worker's resident memory, in MB.
+        redis_keys_mb: the memory of Valkey's data, including answers, in MB.
     """
 
     jobs: int
@@ -60,7 +61,7 @@ class Sample:
 
 
 def soak(total: int, folder: Path) -> Iterator[Sample]:
-    """Run ``total`` single jobs; raises whatever a job fails with."""
+    """Run ``total`` single jobs and yield the samples; raise the error of a job that fails."""
     with ExitStack() as stack:
         valkey = stack.enter_context(RunningValkey(folder, persistent=True))
         switchboard = stack.enter_context(Switchboard())
@@ -116,7 +117,7 @@ def _sample(done: int, jobs_per_s: float, pid: int, observer: redis.Redis) -> Sa
 
 
 def grown(samples: list[Sample]) -> dict[str, float]:
-    """What the last quarter needs more than the second, beyond the tolerance: a median of each."""
+    """Return by how much the median of the last quarter exceeds that of the second, where it exceeds the tolerance."""
     quarter = max(1, len(samples) // 4)
     more = {
         name: statistics.median(getattr(sample, name) for sample in samples[-quarter:])
@@ -127,7 +128,7 @@ def grown(samples: list[Sample]) -> dict[str, float]:
 
 
 def main() -> int:
-    """Soak, print, judge."""
+    """Run the soak test and print its samples; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000, help="single jobs (%(default)s)")
     parser.add_argument("--json", action="store_true", help="the samples as JSON")

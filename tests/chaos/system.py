@@ -24,10 +24,10 @@ LOOK_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What workers and producers are started on; the stack ends them.
+    """The servers that workers and producers use; the exit stack ends all of them.
 
     Attributes:
-        pictures, slow_pictures: two web servers; all that is asked of them can be held back.
+        pictures, slow_pictures: two web servers, which can hold back all their responses.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class System:
 
     @classmethod
     def start(cls, folder: Path, stack: contextlib.ExitStack) -> System:
-        """Start the servers; raises `EmbeddedError`."""
+        """Start the servers; raise `EmbeddedError` if one does not start."""
         broker, results = Server(folder / "broker"), Server(folder / "results")
         stack.enter_context(broker.valkey)
         stack.enter_context(results.valkey)
@@ -53,16 +53,16 @@ class System:
 
     @property
     def executions(self) -> Path:
-        """Where null workers note what they take and run."""
+        """The file in which null workers record what they take and run."""
         return self.folder / "executions"
 
     @property
     def pictures_at(self) -> tuple[str, str]:
-        """The URLs before a picture's path, for ordinary ones and those of bulk messages that may stall."""
+        """Return the base URLs of ordinary pictures and of the pictures of bulk messages that may stall."""
         return self.pictures.url("/held"), self.slow_pictures.url("/held")
 
     def held(self, process_id: int) -> set[str]:
-        """The jobs that the worker with that process id holds; none where the broker does not say."""
+        """Return the jobs that the worker with this process id holds; none if the broker does not answer."""
         try:
             with self.broker.connect() as broker:
                 names: set[bytes] = broker.smembers(workers_key(PREFIX))
@@ -72,12 +72,12 @@ class System:
             return set()
 
     def start_workers(self, count: int, *, forward_ms: float) -> list[WorkerPlace]:
-        """Start all workers and wait until they take jobs; raises `TimeoutError`."""
+        """Start all workers and wait until they take jobs; raise `TimeoutError` if they do not."""
         ports = (self.pictures.port, self.slow_pictures.port)
         settings = {
             "NAMESHOT_FETCH_ALLOW": ",".join(f"127.0.0.1/32:{port}" for port in ports),
             "NAMESHOT_MAX_BATCH": "8",
-            # More than the default, so that a worker may have many messages in hand when it is killed.
+            # More than the default, so that a worker can hold many messages when it is killed.
             "NAMESHOT_CONCURRENCY": "48",
             "NULL_FORWARD_MS": str(forward_ms),
             "NULL_EXECUTIONS": str(self.executions),
@@ -116,7 +116,7 @@ class System:
         return producers
 
     def _lines(self) -> tuple[Line, tuple[RunningValkey, Line]]:
-        """One process's ways to the broker and to the results."""
+        """Return the lines of one process to the broker and to the result backend."""
         broker, results = (self.switchboard.line(server.valkey.port) for server in (self.broker, self.results))
         return broker, (self.results.valkey, results)
 

@@ -1,8 +1,8 @@
-"""``python -m tests.chaos.takers``: processes that only take and acknowledge messages, killed at random moments.
+"""``python -m tests.chaos.takers`` kills processes that only take and acknowledge messages, at random moments.
 
-kombu's own Redis transport loses the message that a process has popped and not recorded when it is killed. Here the
-kills fall much more densely than a whole worker could be started: each taker is forked from a process that has
-imported everything. Exits 1 if a message is lost.
+Kombu's own Redis transport loses a message if a process is killed after it popped the message and before it recorded
+it. Each taker is forked from a process that has imported everything, so the kills follow one another much faster than
+whole workers could start. Exits with 1 if a message is lost.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from worker.delivery.names import DeliveryKeys
 
 QUEUE = "nameshot.default"
 DONE = "done"
-#: Taking starts some 10 ms after the fork, and goes on at about 1,000 messages/s.
+#: A taker begins some 10 ms after the fork, and then takes about 1,000 messages/s.
 LIFE_S = (0.01, 0.15)
 TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was counted.
+    """The results of the kills.
 
     Attributes:
-        in_hand: kills that hit a process with messages in its hands.
-        lost: messages that nobody worked on to the end, and that are nowhere.
+        in_hand: how many killed processes held messages.
+        lost: how many messages no taker finished and no key of Redis holds.
     """
 
     kills: int
@@ -48,14 +48,14 @@ class Outcome:
 
 
 def run(kills: int, messages: int, *, seed: int, folder: Path) -> Outcome:
-    """Put ``messages`` in the queue, kill ``kills`` takers, let a last one finish, and count."""
+    """Queue ``messages`` messages, kill ``kills`` takers, let a last one finish, and return the counts."""
     source = random.Random(seed)
     processes = multiprocessing.get_context("fork")
     with RunningValkey(folder, persistent=False) as valkey, redis.Redis.from_url(valkey.broker_url) as broker:
         ids = [f"message-{number}" for number in range(messages)]
         hits: Counter[bool] = Counter()
         for number in range(kills):
-            # As under load: the queue never runs dry.
+            # The queue never runs empty, as under load.
             first, last = (messages * at // kills for at in (number, number + 1))
             if first < last:
                 broker.lpush(QUEUE, *(envelope(job_id) for job_id in ids[first:last]))
@@ -79,7 +79,7 @@ def run(kills: int, messages: int, *, seed: int, folder: Path) -> Outcome:
 
 
 def _take(url: str, keys: DeliveryKeys) -> None:
-    """A worker's way with messages, and nothing else: take, note as done, acknowledge."""
+    """Take messages as a worker does, record each as done and acknowledge it, and do nothing else."""
     options = {
         "queue_prefix": keys.prefix,
         "worker_name": keys.worker,
@@ -106,7 +106,7 @@ def _take(url: str, keys: DeliveryKeys) -> None:
 
 
 def envelope(job_id: str) -> str:
-    """A message as kombu writes it, of which only the id is looked at."""
+    """Return a message as kombu writes it; only its id matters."""
     properties = {"delivery_tag": "", "delivery_info": {"exchange": "", "routing_key": QUEUE}}
     return json.dumps(
         {
@@ -120,7 +120,7 @@ def envelope(job_id: str) -> str:
 
 
 def main() -> int:
-    """Run, print, judge."""
+    """Run the kills and print the counts; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.takers", description=__doc__)
     parser.add_argument("--kills", type=int, default=1_000, help="(%(default)s)")
     parser.add_argument("--messages", type=int, default=50_000, help="(%(default)s)")

@@ -1,4 +1,4 @@
-"""Watches a run over a connection that no fault touches: what was accepted, run and answered, and when."""
+"""Records which jobs of a run were accepted, run and answered, and when, over a connection without faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.chaos.jobs import mistakes, number_of
 from tests.chaos.servers import Server
 
 CHUNK = 500
-#: `NAMESHOT_MAX_ATTEMPTS`, as it is without a word of the harness.
+#: The default of `NAMESHOT_MAX_ATTEMPTS`, which the harness does not change.
 MAX_ATTEMPTS = 3
 
 
@@ -36,9 +36,11 @@ class Recovery:
     """What became of the jobs that a killed worker had in hand.
 
     Attributes:
-        at_s: when it was killed.
-        elsewhere_s: seconds until the last of them was taken by another worker, or answered; None: never.
-        seconds: until the last of them was answered; other faults may have met its next workers. None: never.
+        at_s: When the worker was killed.
+        elsewhere_s: Seconds until the last of the jobs was taken by another worker, or answered; None if that never
+            happened.
+        seconds: Seconds until the last of the jobs was answered, although other faults may have hit its next workers;
+            None if that never happened.
     """
 
     at_s: float
@@ -46,21 +48,21 @@ class Recovery:
     seconds: float | None
 
     def met(self, disturbances: Iterable[tuple[float, float]]) -> bool:
-        """Whether another fault came or lasted meanwhile: from and until when each of them did."""
+        """Return whether another fault overlapped with the recovery; a fault is a pair of its start and end."""
         until_s = self.at_s + (self.seconds or 0.0)
         return any(start_s < until_s and end_s > self.at_s for start_s, end_s in disturbances if start_s != self.at_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The first terminal answer that was seen for a job."""
+    """The first terminal answer that the tally read for a job."""
 
     payload: bytes
     at_s: float
 
 
 class Lines:
-    """The complete lines that were added to a file since the last reading."""
+    """Iterates over the complete lines that were added to a file since the last iteration."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -78,23 +80,23 @@ class Lines:
 
 
 class Tally:
-    """Counts what happens to the jobs; `poll` it several times a second.
+    """Counts what happens to the jobs; the main thread calls `poll` several times a second.
 
-    A terminal answer that another one replaces is noticed whenever both were there at a poll, or one at a poll and
-    the other at the end.
+    The tally notices that a terminal answer was replaced if it read the first answer at a poll and the other at the
+    end.
 
     Args:
-        results: the server of the answers.
-        executions: the file in which null workers note what they take and run.
-        accepted: the files in which producers note what was accepted.
+        results: The result backend.
+        executions: The file in which null workers record what they take and run.
+        accepted: The files in which producers record what was accepted.
 
     Attributes:
         accepted: ids whose submission returned.
-        gone: ids that were destroyed, and neither answered nor sent again since, with when that was. All times that are
-            kept by id are `time.monotonic`'s.
-        gone_until_s: when each was that was gone for a time.
+        gone: when each id was destroyed that was neither answered nor sent again since. All times by id are by
+            `time.monotonic`.
+        gone_until_s: when each id was answered or sent again after it was destroyed.
         destroyed: how many messages and answers were destroyed in all.
-        deaths: workers that were lost with each job in hand.
+        deaths: how many workers died with each job in hand.
         runs: how often each single job's image was embedded.
         kills: see `worker_killed`.
     """
@@ -110,7 +112,7 @@ class Tally:
         self._first: dict[str, Seen] = {}
         self._waiting: set[str] = set()
         self._newly_accepted: set[str] = set()
-        #: Who took each job, and when, in order.
+        #: For each job, the process ids of the workers that took it, and when, in order.
         self._takers: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
         self._executions = Lines(executions)
         self._accepted = [Lines(file) for file in accepted]
@@ -119,30 +121,30 @@ class Tally:
 
     @property
     def answered(self) -> int:
-        """Jobs with a terminal answer."""
+        """The number of jobs with a terminal answer."""
         return len(self._first)
 
     @property
     def unanswered(self) -> int:
-        """Accepted or taken jobs without one."""
+        """The number of accepted or taken jobs without a terminal answer."""
         return len(self._waiting)
 
     @property
     def alive(self) -> set[str]:
-        """Accepted jobs without an answer that nobody has destroyed: each has to be somewhere."""
+        """The accepted jobs that were neither answered nor destroyed, so that their messages must exist."""
         return (self._waiting & self.accepted) - self.gone.keys()
 
     def is_answered(self, job_id: str) -> bool:
-        """Whether the job has a terminal answer, as far as is known."""
+        """Return whether the tally has read a terminal answer of the job."""
         return job_id in self._first
 
     def take_accepted(self) -> set[str]:
-        """What was accepted since this was asked last."""
+        """Return the jobs that were accepted since the last call."""
         new, self._newly_accepted = self._newly_accepted, set()
         return new
 
     def poll(self, now_s: float) -> bool:
-        """Read what is new; False while the results' server is away, whose part waits for the next poll."""
+        """Read what is new; return False while the result backend is down, in which case its answers are read later."""
         new: set[str] = set()
         for lines in self._accepted:
             new.update(lines)
@@ -169,7 +171,7 @@ class Tally:
         return True
 
     def note_destroyed(self, destroyed: Destroyed, now_s: float) -> None:
-        """Expect no answer of these jobs until they are sent again, or no longer the one that stood."""
+        """Expect no answer of these jobs until they are sent again, and forget answers that were destroyed."""
         self.poll(now_s)
         if destroyed.is_answer:
             self.destroyed["answers"] += len(destroyed.job_ids)
@@ -181,7 +183,7 @@ class Tally:
         self.gone.update(dict.fromkeys(destroyed.job_ids - self._first.keys(), time.monotonic()))
 
     def sent_again(self, job_id: str, since_s: float) -> None:
-        """It was accepted anew, by a call that began then; what was destroyed afterwards may have been this message."""
+        """Record that a call that began at ``since_s`` submitted the job again; a later destruction may have hit it."""
         if self.gone.get(job_id, math.inf) < since_s:
             self._back(job_id)
 
@@ -190,13 +192,13 @@ class Tally:
             self.gone_until_s[job_id] = time.monotonic()
 
     def worker_killed(self, pid: int, now_s: float) -> None:
-        """Note what a worker that was just killed was the last to take, and had not answered."""
+        """Record the unanswered jobs that a worker held that was just killed: those that it was the last to take."""
         self.poll(now_s)
         in_hand = {job_id for job_id in self._waiting if self._takers[job_id] and self._takers[job_id][-1][0] == pid}
         self.kills.append(WorkerKill(pid, now_s, frozenset(in_hand)))
 
     def recoveries(self) -> list[Recovery]:
-        """One for each kill, but for those that hit an idle worker."""
+        """Return a `Recovery` for each killed worker that held jobs."""
         return [
             Recovery(
                 kill.at_s,
@@ -217,7 +219,7 @@ class Tally:
         return min([*taken_s, *([] if answered_s is None else [answered_s])], default=None)
 
     def judge(self) -> Verdict:
-        """Compare the answers as they stand now with those first seen, and with those that are right.
+        """Compare the final answers with those first read, and with the right ones.
 
         Raises:
             redis.RedisError: Valkey does not answer.
@@ -253,22 +255,22 @@ class Tally:
 
 
 def _last(seconds: Iterable[float | None]) -> float | None:
-    """The longest; None where one never ended."""
+    """Return the longest duration; None if one of them is None."""
     each = list(seconds)
     return None if None in each else max(value for value in each if value is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of the jobs.
+    """The outcome of all jobs, as ids.
 
     Attributes:
-        lost: accepted, and without a terminal answer.
-        changed: had another terminal answer, or one more, than stands at the end.
-        wrong: succeeded with a ranking that the picture and labels do not have, or failed for good; and how. No job
-            is to blame for anything, so that ``poisoned`` is among them, but for the unlucky.
-        failed: terminal answers that are no success, by code.
-        unlucky: were found to be poison, as has to be said of what was in the hands of three workers that were killed.
+        lost: accepted jobs without a terminal answer.
+        changed: jobs whose terminal answer at the end is not the first one.
+        wrong: jobs with a wrong ranking or a failure that is not retryable, and what was wrong. No job harms workers,
+            so ``poisoned`` counts as wrong, except for `unlucky` jobs.
+        failed: how many terminal answers are failures, by code.
+        unlucky: jobs that were rightly answered ``poisoned``, because the harness killed three workers that held them.
     """
 
     lost: list[str]
@@ -279,5 +281,5 @@ class Verdict:
 
     @property
     def poisoned(self) -> list[str]:
-        """Jobs that were found guilty of deaths."""
+        """The jobs that were wrongly answered ``poisoned``."""
         return [job_id for job_id, how in self.wrong.items() if "poisoned" in how]

@@ -1,4 +1,4 @@
-"""A short run of the harness: every kind of fault once."""
+"""A short run of the harness, with every kind of fault once."""
 
 import pytest
 
@@ -22,26 +22,26 @@ def test_no_accepted_job_is_lost(report: Report) -> None:
     assert not report.verdict.lost, report.lost_messages
 
 
-def test_no_answer_changes_once_it_stands(report: Report) -> None:
+def test_no_stored_answer_changes(report: Report) -> None:
     assert not report.verdict.changed
 
 
-def test_every_success_has_the_ranking_of_its_own_picture_and_labels_and_no_failure_is_for_good(report: Report) -> None:
+def test_every_ranking_is_right_and_every_failure_is_retryable(report: Report) -> None:
     assert not report.verdict.wrong
 
 
-def test_the_backlog_hides_no_job_that_is_accepted_and_not_answered(report: Report) -> None:
+def test_the_backlog_counts_every_accepted_job_until_it_is_answered(report: Report) -> None:
     assert report.looks > 0
     assert not report.hidden
 
 
-def test_who_waits_is_told_of_a_destroyed_job_s_end_and_of_no_other_job_s(report: Report) -> None:
+def test_clients_learn_of_every_destroyed_job_in_time_and_of_no_other(report: Report) -> None:
     assert sum(report.destroyed.values()) > 0
     assert not report.falsely_unknown
     assert not report.not_told
     assert not report.waiters_failures
 
 
-def test_no_process_ends_that_no_fault_ended_and_none_hangs_on_sigterm(report: Report) -> None:
+def test_no_process_ends_without_a_fault_and_none_ignores_sigterm(report: Report) -> None:
     assert not report.unexpected_ends, "\n".join(map(str, report.unexpected_ends))
     assert not report.stuck_stops

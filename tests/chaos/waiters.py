@@ -1,7 +1,7 @@
-"""Whoever waits: for each job of our client, from its acceptance until its answer; told otherwise, it sends again.
+"""Waiters, one for each job of our client, from acceptance until the answer; if a job is lost, its waiter resends it.
 
-It is told ``unknown`` of a job that was destroyed, and must never be told so of another. A plain client's job is sent
-again by a plain client, which cannot ask.
+A waiter must get ``unknown`` for a destroyed job and never for another one. The jobs of a plain client have no waiters;
+if they are destroyed, a plain client sends them again.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class Moment:
 
 
 class Waiters:
-    """On one event loop, in a thread; a context manager. Everything else is called from one other thread.
+    """Runs all waiters on one event loop in a thread; a context manager. One other thread calls its methods.
 
     Args:
-        seed: of the run's jobs.
-        pictures: see `tests.chaos.producing.sender`.
+        seed: The seed of the run's jobs.
+        pictures: See `tests.chaos.producing.sender`.
 
     Attributes:
-        waiting: ids whose waiter has no answer yet.
-        told: that a job is unknown; to be judged, and then `send_again` goes on.
-        sent_again: that a job was accepted anew, and when the call began.
-        failures: what no waiter should ever see.
+        waiting: the ids of the jobs whose waiters have no answer yet.
+        told: the jobs that a waiter was told are unknown; `Accounts` checks each and then calls `send_again`.
+        sent_again: the jobs that were submitted again, and when each call began.
+        failures: unexpected errors of waiters.
     """
 
     def __init__(self, broker_url: str, result_backend: str, *, seed: int, pictures: tuple[str, str]) -> None:
@@ -61,7 +61,7 @@ class Waiters:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(self, job_ids: Iterable[str]) -> None:
-        """Wait for the answers of these jobs of our client, unless somebody does."""
+        """Start waiters for these jobs of our client, except for jobs that have one."""
         for job_id in job_ids:
             if job_id not in self.waiting:
                 self.waiting.add(job_id)
@@ -72,7 +72,7 @@ class Waiters:
         self._loop.call_soon_threadsafe(self._go_on.pop(job_id).set)
 
     def send_plainly(self, job_ids: Iterable[str]) -> None:
-        """Send jobs of a plain client again."""
+        """Send jobs of a plain client again, with a plain client."""
         for job_id in job_ids:
             self._loop.call_soon_threadsafe(self._spawn, self._send_plainly(job_id))
 
@@ -96,7 +96,7 @@ class Waiters:
                     self.sent_again.append(moment)
             except BrokerUnavailable:
                 await asyncio.sleep(RETRY_DELAY_S)
-            except Exception as error:  # judged at the end; the waiter goes on
+            except Exception as error:  # reported at the end; the waiter goes on
                 self.failures.append(f"{job_id}: {type(error).__name__}: {error}")
                 await asyncio.sleep(RETRY_DELAY_S)
             else:
@@ -104,11 +104,11 @@ class Waiters:
                 return
 
     async def _submit(self, job_id: str) -> Moment | None:
-        """Send a job again; None where nothing was queued.
+        """Submit a job again; return None if no message was queued.
 
-        An attempt whose reply was lost may have queued a message that a purge then destroyed. While other messages wait
-        in its place the next attempt cannot tell (docs/delivery.md says so), so the job counts as destroyed still; its
-        waiter has to be told again.
+        A call whose reply was lost may have queued a message that a purge then destroyed. While later messages wait,
+        the next call cannot tell (see docs/delivery.md), so the job still counts as destroyed, and its waiter must
+        get ``unknown`` again.
         """
         asked = job(self._seed, number_of(job_id))
         while True:
@@ -124,7 +124,7 @@ class Waiters:
     async def _send_plainly(self, job_id: str) -> None:
         asked = job(self._seed, number_of(job_id))
         async with self._one_at_a_time:
-            # With the pauses in between, the call that succeeds may begin later; that forgives more, and hides nothing.
+            # Because of retries, the successful call may begin later; that only makes the check more lenient.
             moment = Moment(job_id, time.monotonic())
             await asyncio.to_thread(submit_until_accepted, self._plain, asked, logger.info)
         self.sent_again.append(moment)

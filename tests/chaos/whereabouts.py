@@ -1,4 +1,4 @@
-"""Where the messages of lost jobs lie: the first question about each of them."""
+"""Finds where in Redis the messages of lost jobs are, which is the first question about a lost job."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NOWHERE = "nowhere"
 
 
 def whereabouts(broker: redis.Redis, lost: Collection[str]) -> Counter[str]:
-    """Count lost jobs by the Redis key that still holds their message; `NOWHERE` for those that vanished.
+    """Count lost jobs by the Redis key that still holds their message; `NOWHERE` counts those without a message.
 
-    Any list, hash, sorted set, set or stream of the broker's database counts, whatever it is called. Strings do not:
-    a job's claim is no message.
+    Lists, hashes, sorted sets, sets and streams of any name in the broker's database count. Strings do not, because a
+    job's claim is no message.
     """
     missing = {f'"{job_id}"'.encode(): job_id for job_id in lost}
     places: dict[str, set[str]] = {job_id: set() for job_id in lost}
@@ -23,7 +23,7 @@ def whereabouts(broker: redis.Redis, lost: Collection[str]) -> Counter[str]:
         for key in sorted(broker.scan_iter(count=1000)):
             contents = b"\n".join(_contents(broker, key))
             for quoted, job_id in missing.items():
-                # A hash's values are JSON in JSON, where quotes are escaped.
+                # The values of a hash may be JSON inside JSON, in which quotes are escaped.
                 if quoted in contents or quoted.replace(b'"', b'\\"') in contents:
                     places[job_id].add(key.decode(errors="replace"))
     return Counter(" and ".join(sorted(found)) or NOWHERE for found in places.values())

@@ -1,4 +1,4 @@
-"""The real command, run as a user runs it, and a look at what it leaves running."""
+"""Runs the real command as a user would, and finds the processes that it leaves."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Beside the running Python, where `make install` puts it.
+#: The command beside the running Python, where `make install` puts it.
 NAMESHOT = Path(sys.executable).with_name("nameshot")
-#: A command that takes longer hangs; a worker's start on a busy machine has taken 70 s.
+#: A command that takes longer counts as hanging; on a busy machine a worker's start has taken 70 s.
 TIMEOUT_S = 200.0
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that ended."""
+    """A command that has ended."""
 
     status: int
     out: str
@@ -31,12 +31,12 @@ class Finished:
 
     @property
     def json_lines(self) -> list[dict[str, Any]]:
-        """Standard output, as programs read it."""
+        """The JSON value of each line of standard output."""
         return [json.loads(line) for line in self.out.splitlines()]
 
     @property
     def sentence(self) -> str:
-        """The one line on standard error, or a failed assertion."""
+        """The only line on standard error; fails if there is none, or more than one."""
         (line,) = self.err.splitlines()
         assert line.startswith("nameshot: ")
         assert line.endswith(".")
@@ -45,21 +45,21 @@ class Finished:
 
 @dataclass(frozen=True)
 class Home:
-    """A user of their own: a data folder, a temporary folder, and the environment that leads there."""
+    """A separate user: an own data folder and temporary folder, and the environment that names them."""
 
     folder: Path
     environment: Mapping[str, str]
 
     @classmethod
     def make(cls, folder: Path, **environment: str) -> Home:
-        """A new user in an empty folder."""
+        """Return a new user whose folder is empty."""
         (folder / "tmp").mkdir()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("NAMESHOT_")}
         places = {"XDG_DATA_HOME": str(folder / "data"), "TMPDIR": str(folder / "tmp"), "COLUMNS": "100"}
         return cls(folder, {**inherited, **places, **environment})
 
     def with_settings(self, **environment: str) -> Home:
-        """The same user, in another terminal with other variables."""
+        """Return the same user in another terminal, with further variables."""
         return Home(self.folder, {**self.environment, **environment})
 
     def run(self, *arguments: object, input_text: str = "") -> Finished:
@@ -80,11 +80,11 @@ class Home:
         return Finished(done.returncode, done.stdout, done.stderr, after.ru_utime - before.ru_utime)
 
     def start(self, *arguments: object) -> Running:
-        """Start a command that runs on; its output goes to files."""
+        """Start a command without waiting for its end; its output goes to files."""
         return Running(self, [str(argument) for argument in arguments])
 
     def processes(self) -> dict[int, str]:
-        """Every process that works in this user's folders, zombies aside: what a command has left behind."""
+        """Return every process, except zombies, whose working directory is in this user's folder, by its id."""
         found = {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -97,7 +97,7 @@ class Home:
         return found
 
     def assert_nothing_runs(self) -> None:
-        """Fail when a process is left after a few seconds: the kernel needs a moment for large ones."""
+        """Fail if a process is left after ten seconds, in which the kernel can clear up large ones."""
         deadline = time.monotonic() + 10
         while left := self.processes():
             assert time.monotonic() < deadline, left
@@ -105,7 +105,7 @@ class Home:
 
 
 class Running:
-    """A command that runs; a context manager that ends it."""
+    """A running command; a context manager that ends it."""
 
     def __init__(self, home: Home, arguments: list[str]) -> None:
         self.home = home
@@ -133,7 +133,7 @@ class Running:
         return self._err.read_text(encoding="utf-8")
 
     def wait_for(self, text: str) -> None:
-        """Return once it has printed a text; fail when it ends first, or after `TIMEOUT_S`."""
+        """Return once the command has printed a text; fail if it ends first, or after `TIMEOUT_S`."""
         deadline = time.monotonic() + TIMEOUT_S
         while text not in self.out + self.err:
             ended = self.process.poll() is not None
@@ -143,7 +143,7 @@ class Running:
             time.sleep(0.02)
 
     def child(self, command: str) -> int:
-        """The process id of the one child that runs a command."""
+        """Return the id of the only process of this user, besides this one, whose command line contains ``command``."""
         (pid,) = (pid for pid, line in self.home.processes().items() if command in line and pid != self.process.pid)
         return pid
 
@@ -152,7 +152,7 @@ class Running:
         self.process.send_signal(number)
 
     def ended(self) -> int:
-        """Its exit status, once it has ended."""
+        """Wait for the end of the command, and return its exit status."""
         return self.process.wait(TIMEOUT_S)
 
     def __enter__(self) -> Running:

@@ -1,4 +1,4 @@
-"""Users of the command, with and without a running system."""
+"""Users of the command: without any system, with a Redis, and with a running `nameshot up`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ def with_valkey(home: Home, valkey: ValkeyServer) -> Home:
 
 @pytest.fixture(scope="session")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A running `nameshot up` with the bundled model. A test that ends or hurts it starts its own."""
+    """A running `nameshot up` with the bundled model. A test that ends or disturbs one starts its own."""
     home = Home.make(tmp_path_factory.mktemp("up"))
     with home.start("up", "--port", "0") as running:
         running.wait_for("Data and logs")

@@ -1,4 +1,4 @@
-"""A pty that answers questions as a real terminal does, and remembers what it is shown."""
+"""A pseudoterminal that answers queries as a real terminal does, and records what it is sent."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tests.cli.command import Home
 
-#: The question for a terminal's primary attributes.
+#: The query for a terminal's primary attributes.
 QUESTION = b"\x1b[c"
-#: Makes its standard input the controlling terminal, as a login does, and runs a command.
+#: Runs a command whose controlling terminal is the standard input, as a login does.
 LOGIN = (
     "import fcntl, os, sys, termios; "
     "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 )
-#: Variables of the tests' own terminal or CI.
+#: Variables that may come from the tests' own terminal or CI, and that the command must not inherit.
 OF_THE_TESTS = ("CI", "TMUX", "TERM_PROGRAM", "LC_TERMINAL", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
-#: A colour's number and definition, a repetition, bits, and the moves back to the left and to the next band.
+#: A colour's number and definition, a repetition, six pixels, or a move to the left edge or to the next band.
 SIXEL_ITEM = re.compile(r"#(\d+)(?:;2;(\d+);(\d+);(\d+))?|!(\d+)([?-~])|([?-~])|([$-])")
 TIMEOUT_S = 60.0
 
@@ -42,9 +42,9 @@ def on_a_terminal(
     """Run a command on a terminal of 100 × 30 cells, each of 10 × 20 pixels.
 
     Args:
-        environment: the variables that the terminal sets, and others.
-        attributes: what the terminal answers to the `QUESTION`; None never answers.
-        typed: what is typed before the command runs.
+        environment: Further variables, such as those that the terminal sets.
+        attributes: The terminal's answer to the `QUESTION`; with None it never answers.
+        typed: What the user types before the command runs.
     """
     inherited = {name: value for name, value in home.environment.items() if name not in OF_THE_TESTS}
     with _pty() as (person, terminal):
@@ -82,7 +82,7 @@ def _pty() -> Iterator[tuple[int, int]]:
 
 
 def sixel_pixels(drawing: str) -> Mapping[tuple[int, int], tuple[int, ...]]:
-    """Read a sixel image, as a VT340 would: the percentages of red, green and blue of each pixel by its x and y."""
+    """Decode a sixel image as a VT340 would; return the percentages of red, green and blue of each pixel by x and y."""
     header = re.match(r'\x1bP0;1q"1;1;(\d+);(\d+)', drawing)
     assert header
     assert drawing.endswith("\x1b\\")

@@ -1,4 +1,4 @@
-"""`nameshot bulk` with a real worker: any list in, JSONL out, whatever happens in between."""
+"""`nameshot bulk`, with a real worker, turns any list into JSONL, even if it is killed and run again."""
 
 import gzip
 import json
@@ -14,7 +14,7 @@ from producer.client.portions import IMAGES_PER_MESSAGE
 from producer.demo.gallery import FOLDER
 from tests.cli.command import NAMESHOT, Home, Running
 
-#: Several starts of a worker, on a machine that has much else to do.
+#: Enough for several starts of a worker on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
 OWL = ("-l", "fox", "-l", "bear", "-l", "seagull", "-l", "owl")
@@ -23,12 +23,12 @@ OTHER_QUESTION = ("-l", "fox", "-l", "owl")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where this test's files lie; commands run in the folder of `up`'s user."""
+    """A folder for this test's files; commands run in the folder of `up`'s user."""
     return tmp_path
 
 
 def pictures(up: Running) -> list[str]:
-    """Served by `up`."""
+    """Return the URLs of an owl and a car that `up` serves."""
     information = json.loads((up.home.folder / "data" / "nameshot" / "up.json").read_text())
     return [f"{information['url']}/pictures/{name}" for name in ("owl.png", "car.jpg")]
 
@@ -71,7 +71,7 @@ def test_every_line_of_the_input_has_one_line_in_the_output(up: Running, folder:
     assert "Traceback" not in done.err
 
 
-def test_a_second_run_asks_nothing_again(up: Running, folder: Path) -> None:
+def test_a_second_run_sends_no_answered_image_again(up: Running, folder: Path) -> None:
     file, out = write_list(folder, pictures(up)), folder / "out.jsonl"
     assert up.home.run("bulk", file, *OWL, "-o", out).status == 0
     before = out.read_bytes()
@@ -85,7 +85,7 @@ def test_a_second_run_asks_nothing_again(up: Running, folder: Path) -> None:
     assert [answer["line"] for answer in answers(out)][2:] == [3]
 
 
-def test_standard_input_and_output_make_a_filter(up: Running) -> None:
+def test_bulk_reads_standard_input_and_writes_to_standard_output(up: Running) -> None:
     done = up.home.run("bulk", "-", *OWL, "--top-k", "1", input_text="\ufeff" + "\n".join(pictures(up)))
 
     assert done.status == 0
@@ -106,7 +106,7 @@ def test_with_ordered_the_output_has_the_order_of_the_input(up: Running, folder:
     assert [answer["id"] for answer in found] == [str(number) for number in range(100)]
 
 
-def test_a_killed_run_is_continued_where_it_was(up: Running, folder: Path) -> None:
+def test_a_second_run_continues_where_the_first_was_killed(up: Running, folder: Path) -> None:
     owl, car = pictures(up)
     images = [f"{owl if number % 2 else car}?{number}" for number in range(250)]
     file, out = write_list(folder, images), folder / "out.jsonl"
@@ -127,7 +127,7 @@ def test_a_killed_run_is_continued_where_it_was(up: Running, folder: Path) -> No
     assert all(answer["url"] == images[answer["line"] - 1] for answer in found)
 
 
-def test_ctrl_c_takes_back_what_is_under_way_and_says_how_to_go_on(up: Running, folder: Path) -> None:
+def test_ctrl_c_cancels_the_images_in_flight_and_says_how_to_resume(up: Running, folder: Path) -> None:
     owl, _ = pictures(up)
     file, out = write_list(folder, [f"{owl}?{number}" for number in range(2000)]), folder / "out.jsonl"
     out.touch()
@@ -148,8 +148,8 @@ def test_ctrl_c_takes_back_what_is_under_way_and_says_how_to_go_on(up: Running, 
     assert out.read_bytes().endswith(b"\n")
 
 
-def test_retry_failed_asks_again_what_may_succeed_now(up: Running, folder: Path) -> None:
-    """A picture that is not there yet fails for good; one whose server is down may come back."""
+def test_retry_failed_sends_again_only_images_with_retryable_errors(up: Running, folder: Path) -> None:
+    """A missing picture (404) is not retryable; one whose server was down is."""
     owl, _ = pictures(up)
     file, out = write_list(folder, [owl, f"{owl}x"]), folder / "out.jsonl"
     assert up.home.run("bulk", file, *OWL, "-o", out).status == 1
@@ -167,7 +167,7 @@ def test_retry_failed_asks_again_what_may_succeed_now(up: Running, folder: Path)
     assert [answer["line"] for answer in answers(out)] == [2, 1]
 
 
-def test_a_local_file_fails_alone_where_no_embedded_system_runs(with_valkey: Home) -> None:
+def test_without_a_running_up_only_the_local_files_of_a_list_fail(with_valkey: Home) -> None:
     write_list(with_valkey.folder, ["owl.png", "nowhere.png"])
     (with_valkey.folder / "owl.png").write_bytes(b"")
 
@@ -209,7 +209,7 @@ def test_help_names_the_default_number_of_images_in_a_message(home: Home) -> Non
         (("list.csv", *OWL), "no column of the table is called image or url; choose one of a, b with --column."),
     ],
 )
-def test_a_list_that_cannot_be_read_is_one_sentence(
+def test_a_list_that_cannot_be_read_is_reported_in_one_sentence(
     arguments: tuple[str, ...], sentence: str, with_valkey: Home
 ) -> None:
     (with_valkey.folder / "list.csv").write_text("a,b\n1,2\n")
@@ -220,7 +220,7 @@ def test_a_list_that_cannot_be_read_is_one_sentence(
     assert done.sentence.startswith(sentence)
 
 
-def test_answers_to_another_question_are_not_mixed_in(with_valkey: Home) -> None:
+def test_answers_to_different_questions_are_not_mixed_in_a_file(with_valkey: Home) -> None:
     (with_valkey.folder / "urls.txt").write_text("")
     (with_valkey.folder / "out.jsonl").write_text(
         '{"line": 1, "url": "http://a/1", "question": "other", "result": {"ranking": []}}\n'

@@ -1,4 +1,4 @@
-"""The column of the image by its number: in a table with a header or without one."""
+"""The image's column chosen by its number, in tables with and without a header."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def images(file: Path, column: str) -> list[tuple[int, str]]:
         ("http://a/1,2\t7\n", "1", [(1, "http://a/1,2")]),
     ],
 )
-def test_a_column_number_drops_no_row_that_holds_an_image(
+def test_with_a_column_number_a_first_row_that_holds_an_image_is_not_taken_for_a_header(
     text: str, column: str, expected: list[tuple[int, str]], tmp_path: Path
 ) -> None:
     (tmp_path / "beside").touch()
@@ -50,7 +50,7 @@ def test_a_number_beyond_the_last_column_is_a_wrong_use(with_valkey: Home) -> No
 
 
 @pytest.mark.parametrize("number", ["0", "4"])
-def test_a_number_that_no_column_has_is_refused(number: str, tmp_path: Path) -> None:
+def test_a_column_number_outside_the_table_is_refused(number: str, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("http://a/1\n")
 
     with pytest.raises(UsageError, match=f"the table has 1 column, so it has no column {number}"):

@@ -1,4 +1,4 @@
-"""Lists that are not UTF-8 text: one row of another encoding is its own error, and no other file is read as a list."""
+"""In lists that are not UTF-8, a row of another encoding fails alone; a file that is no text is refused."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def records(file: Path) -> list[Record]:
         ),
     ],
 )
-def test_a_row_of_another_encoding_is_an_error_of_its_own(
+def test_a_row_in_another_encoding_fails_alone(
     name: str, content: bytes, line: int, image: str, own_id: str | None, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -46,7 +46,7 @@ def test_a_row_of_another_encoding_is_an_error_of_its_own(
     assert (good.image, good.problem) == ("http://a/2", "")
 
 
-def test_another_encoding_in_a_column_that_nothing_reads_spoils_no_row(tmp_path: Path) -> None:
+def test_another_encoding_in_an_unread_column_fails_no_row(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes(b"url,gr\xf6\xdfe\nhttp://a/1,caf\xe9\n")
 
     assert records(tmp_path / "list.csv") == [Record(2, "http://a/1")]
@@ -61,7 +61,7 @@ def test_a_list_in_utf_16_is_refused_in_one_sentence(encoding: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["owl.png", "car.jpg"])
-def test_a_picture_in_place_of_a_list_is_one_refusal(name: str, with_valkey: Home) -> None:
+def test_a_picture_in_place_of_a_list_is_refused_in_one_sentence(name: str, with_valkey: Home) -> None:
     done = with_valkey.run("bulk", FOLDER / name, "-l", "fox", "-l", "owl", "-o", "out.jsonl")
 
     assert (done.status, done.out) == (2, "")
@@ -71,7 +71,7 @@ def test_a_picture_in_place_of_a_list_is_one_refusal(name: str, with_valkey: Hom
     assert not (with_valkey.folder / "out.jsonl").read_text()
 
 
-def test_the_error_of_such_a_row_is_in_the_answers_and_a_second_run_keeps_it(with_valkey: Home) -> None:
+def test_the_error_of_a_row_in_another_encoding_is_written_and_a_second_run_keeps_it(with_valkey: Home) -> None:
     (with_valkey.folder / "list.csv").write_bytes(b"id,url\ncaf\xe9,http://a/\xe9\n")
     command = ("bulk", "list.csv", "-l", "fox", "-l", "owl", "-o", "out.jsonl")
 

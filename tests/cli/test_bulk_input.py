@@ -1,4 +1,4 @@
-"""Lists of images, in the forms in which people have them."""
+"""Lists of images in the usual forms: plain text, CSV, TSV, JSONL and Parquet, gzipped or not."""
 
 import datetime
 import gzip
@@ -17,7 +17,7 @@ from producer.errors import InvalidJob, NameshotError, UsageError
 def records(folder: Path, name: str, text: str | bytes, **options: str) -> list[Record]:
     file = folder / name
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    source = BulkInput(str(file), **options)  # type: ignore[arg-type]  # a test's options are text
+    source = BulkInput(str(file), **options)  # type: ignore[arg-type]  # the options of these tests are strings
     with source.open() as opened:
         found = list(source.records(opened))
     assert source.count() == len(found)
@@ -29,7 +29,7 @@ def images(found: list[Record]) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("name", ["urls.txt", "urls", "urls.list"])
-def test_text_has_one_image_a_line(name: str, tmp_path: Path) -> None:
+def test_plain_text_has_one_image_per_line(name: str, tmp_path: Path) -> None:
     assert images(records(tmp_path, name, "http://a/1\n\n  http://a/2 \r\nhttp://a/3")) == [
         (1, "http://a/1"),
         (3, "http://a/2"),
@@ -45,7 +45,7 @@ def test_the_column_of_a_csv_is_found_by_its_name(heading: str, tmp_path: Path) 
     ]
 
 
-def test_a_csv_without_a_heading_is_read_by_what_looks_like_a_url(tmp_path: Path) -> None:
+def test_in_a_csv_without_a_header_the_column_of_urls_is_found(tmp_path: Path) -> None:
     assert images(records(tmp_path, "list.csv", "7,http://a/1\n8,http://a/2\n")) == [
         (1, "http://a/1"),
         (2, "http://a/2"),
@@ -59,14 +59,14 @@ def test_a_column_can_be_chosen_by_name_or_number(column: str, expected: str, tm
     assert record.image == expected
 
 
-def test_a_csv_whose_column_cannot_be_found_says_which_there_are(tmp_path: Path) -> None:
+def test_a_csv_whose_image_column_cannot_be_found_is_refused_with_its_columns(tmp_path: Path) -> None:
     with pytest.raises(InvalidJob, match=r"choose one of id, photo with --column"):
         records(tmp_path, "list.csv", "id,photo\n7,a.png\n")
     with pytest.raises(InvalidJob, match=r"no column 'picture'; its columns are id, photo"):
         records(tmp_path, "list.csv", "id,photo\n7,a.png\n", column="picture")
 
 
-def test_quoted_line_breaks_do_not_disturb_the_count_of_lines(tmp_path: Path) -> None:
+def test_line_numbers_are_right_despite_quoted_line_breaks(tmp_path: Path) -> None:
     found = records(tmp_path, "list.csv", 'note,url\n"two\nlines",http://a/1\nx,http://a/2\n')
 
     assert images(found) == [(2, "http://a/1"), (4, "http://a/2")]
@@ -144,7 +144,9 @@ def test_a_gzipped_list_is_known_by_its_content_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [9, 11, 18, 60, 100, -4])
 @pytest.mark.parametrize("name", ["urls.txt.gz", "urls", "urls.csv.gz"])
-def test_a_gzip_file_that_is_damaged_near_its_start_is_one_sentence(tmp_path: Path, name: str, kept: int) -> None:
+def test_a_gzip_file_that_is_damaged_near_its_start_is_reported_in_one_sentence(
+    tmp_path: Path, name: str, kept: int
+) -> None:
     whole = gzip.compress("".join(f"http://a/{random.random()}\n" for _ in range(100)).encode())
     for damaged in (whole[:kept], whole[:10] + b"\xff\xfe" * 20 + whole[50:], whole[:-8] + b"\0" * 8):
         (tmp_path / name).write_bytes(damaged)
@@ -156,7 +158,7 @@ def test_a_gzip_file_that_is_damaged_near_its_start_is_one_sentence(tmp_path: Pa
             source.count()
 
 
-def test_a_damaged_gzip_file_yields_its_lines_and_then_a_sentence(tmp_path: Path) -> None:
+def test_a_damaged_gzip_file_yields_its_readable_lines_and_then_an_error(tmp_path: Path) -> None:
     numbers = "".join(f"http://a/{random.random()}\n" for _ in range(10_000))
     file = tmp_path / "urls.txt.gz"
     file.write_bytes(gzip.compress(numbers.encode())[:-1000])
@@ -169,7 +171,7 @@ def test_a_damaged_gzip_file_yields_its_lines_and_then_a_sentence(tmp_path: Path
             list(found)
 
 
-def test_a_missing_quotation_mark_spoils_the_rows_that_it_swallows_and_no_more(tmp_path: Path) -> None:
+def test_a_missing_quotation_mark_fails_only_the_rows_that_it_swallows(tmp_path: Path) -> None:
     rows = [f"{number},http://a/{number}" for number in range(3, 10_000)]
     text = "\n".join(["id,url", '2,"http://a/2', *rows, '10000,"http://a/10000"', "10001,http://a/10001", ""])
 
@@ -199,7 +201,7 @@ def test_parquet_is_read_by_its_columns(name: str, tmp_path: Path) -> None:
     assert found == [Record(number, f"http://a/{number}", id=number) for number in range(1, 26)]
 
 
-def test_a_row_of_parquet_without_text_spoils_only_itself(tmp_path: Path) -> None:
+def test_a_parquet_row_without_text_fails_alone(tmp_path: Path) -> None:
     content = write_parquet(tmp_path, picture=["http://a/1", None], id=[datetime.date(2026, 1, 31), None])
 
     first, second = records(tmp_path, "list.parquet", content, column="picture")
@@ -216,7 +218,7 @@ def test_a_row_of_parquet_without_text_spoils_only_itself(tmp_path: Path) -> Non
         (None, {}, "no column of the table is called image or url; choose one of id, picture with"),
     ],
 )
-def test_parquet_that_cannot_be_read_is_one_sentence(
+def test_parquet_that_cannot_be_read_is_reported_in_one_sentence(
     content: bytes | None, options: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     content = content or write_parquet(tmp_path, id=[1], picture=["http://a/1"])
@@ -288,7 +290,7 @@ def test_a_json_key_can_be_chosen(tmp_path: Path) -> None:
         ("list.csv", "7", "the row has 1 column, and the image's column is 2"),
     ],
 )
-def test_a_bad_record_spoils_only_itself(name: str, line: str, problem: str, tmp_path: Path) -> None:
+def test_a_bad_jsonl_record_fails_alone(name: str, line: str, problem: str, tmp_path: Path) -> None:
     first = "id,url\n" if name.endswith("csv") else '{"url": "http://a/1"}\n'
     last = "9,http://a/2\n" if name.endswith("csv") else '{"url": "http://a/2"}\n'
 
@@ -298,17 +300,17 @@ def test_a_bad_record_spoils_only_itself(name: str, line: str, problem: str, tmp
     assert (found[-1].line, found[-1].image) == (3, "http://a/2")
 
 
-def test_a_byte_order_mark_and_stray_bytes_are_survived(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_stray_bytes_are_tolerated(tmp_path: Path) -> None:
     found = records(tmp_path, "urls.txt", b"\xef\xbb\xbfhttp://a/1\nhttp://a/\xff\nhttp://a/3\n")
 
     assert images(found) == [(1, "http://a/1"), (2, "http://a/\N{REPLACEMENT CHARACTER}"), (3, "http://a/3")]
 
 
-def test_the_form_can_be_said_where_the_name_does_not(tmp_path: Path) -> None:
+def test_an_option_names_the_form_of_a_list_whose_name_does_not(tmp_path: Path) -> None:
     assert images(records(tmp_path, "list.dat", "id,url\n7,http://a/1\n", format="csv")) == [(2, "http://a/1")]
 
 
-def test_a_file_that_is_not_there_is_one_sentence() -> None:
+def test_a_file_that_is_not_there_is_reported_in_one_sentence() -> None:
     with (
         pytest.raises(InvalidJob, match=r"^nowhere.txt cannot be read: No such file or directory\.$"),
         BulkInput("nowhere.txt").open(),

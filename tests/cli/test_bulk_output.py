@@ -1,4 +1,4 @@
-"""The answers' file: continued after any kind of end, never mixed, never spoilt."""
+"""The file of answers can be continued however a run ended, and never mixes questions or loses answers."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_each_answer_is_a_line_that_names_its_record(file: Path) -> None:
     assert lines(file)[0] == {"line": 1, "url": "http://a/1", "question": QUESTION, **RESULT}
 
 
-def test_a_later_run_knows_what_is_answered(file: Path) -> None:
+def test_a_later_run_knows_which_lines_have_answers(file: Path) -> None:
     with BulkOutput(file, QUESTION) as output:
         assert [output.has(record(line)) for line in (1, 2, 3, 4, 5, 10**6)] == [True, False, True, True, False, False]
         assert (output.succeeded, output.failed, output.retryable) == (1, 2, 1)
@@ -53,7 +53,7 @@ def test_lines_may_come_in_any_order_and_far_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40, 60])
-def test_a_torn_last_line_is_dropped_and_asked_again(cut: int, file: Path) -> None:
+def test_an_incomplete_last_line_is_dropped_and_its_image_sent_again(cut: int, file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-cut])
 
     with BulkOutput(file, QUESTION) as output:
@@ -64,7 +64,7 @@ def test_a_torn_last_line_is_dropped_and_asked_again(cut: int, file: Path) -> No
     assert [line["line"] for line in lines(file)] == [1, 3, 4]
 
 
-def test_a_file_torn_in_its_first_line_begins_afresh(tmp_path: Path) -> None:
+def test_a_file_with_only_an_incomplete_line_starts_empty(tmp_path: Path) -> None:
     file = tmp_path / "out.jsonl"
     file.write_text('{"line": 1, "url": "' + "x" * 200_000)
 
@@ -74,7 +74,7 @@ def test_a_file_torn_in_its_first_line_begins_afresh(tmp_path: Path) -> None:
     assert file.read_bytes() == b""
 
 
-def test_with_retry_failed_only_errors_worth_it_are_forgotten(file: Path) -> None:
+def test_retry_failed_drops_only_retryable_errors(file: Path) -> None:
     with BulkOutput(file, QUESTION, retry_failed=True) as output:
         assert [output.has(record(line)) for line in (1, 3, 4)] == [True, False, True]
         output.write(record(3), RESULT)
@@ -84,14 +84,14 @@ def test_with_retry_failed_only_errors_worth_it_are_forgotten(file: Path) -> Non
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_another_question_is_not_mixed_in(file: Path) -> None:
+def test_a_file_with_answers_to_another_question_is_refused(file: Path) -> None:
     other = question_digest(["owl", "fox"], "This is a photo of {}.", None)
 
     with pytest.raises(BulkOutputError, match=r"other labels, another template or another --top-k; write to another"):
         BulkOutput(file, other)
 
 
-def test_an_input_that_has_changed_is_noticed(file: Path) -> None:
+def test_a_changed_input_is_refused(file: Path) -> None:
     with (
         BulkOutput(file, QUESTION) as output,
         pytest.raises(BulkOutputError, match=r"holds an answer for line 3, but the input now has a different image"),
@@ -110,7 +110,7 @@ def test_an_input_that_has_changed_is_noticed(file: Path) -> None:
         pytest.param("[" * 100_000, id="too deep"),
     ],
 )
-def test_a_file_of_somebody_else_is_left_alone(content: str, tmp_path: Path) -> None:
+def test_a_file_that_nameshot_bulk_did_not_write_is_refused_and_not_changed(content: str, tmp_path: Path) -> None:
     file = tmp_path / "urls.txt"
     file.write_text(content)
 
@@ -126,12 +126,12 @@ def test_two_runs_cannot_write_to_one_file(file: Path) -> None:
     BulkOutput(file, QUESTION).close()
 
 
-def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BulkOutputError, match=r"cannot be used: No such file or directory\.$"):
         BulkOutput(tmp_path / "nowhere" / "out.jsonl", QUESTION)
 
 
-def test_a_full_disk_is_one_sentence() -> None:
+def test_a_full_disk_is_reported_in_one_sentence() -> None:
     with (
         BulkOutput(Path("/dev/full"), QUESTION) as output,
         pytest.raises(
@@ -141,7 +141,7 @@ def test_a_full_disk_is_one_sentence() -> None:
         output.write(record(1), RESULT)
 
 
-def test_the_digest_tells_questions_apart() -> None:
+def test_different_questions_have_different_digests() -> None:
     digests = {
         question_digest(["fox", "owl"], "{}", None),
         question_digest(["owl", "fox"], "{}", None),

@@ -1,4 +1,4 @@
-"""dead-letters list, show and replay, against a real Valkey; no worker runs here."""
+"""`dead-letters list`, `show` and `replay` with a real Valkey, without a worker."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ def broker(valkey: ValkeyServer) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def with_valkey(home: Home, valkey: ValkeyServer) -> Home:
-    """A person with a worker's rights: replaying takes them."""
+    """A user with the worker's role, which replaying requires."""
     return home.with_settings(**valkey.settings("worker"))
 
 
@@ -39,7 +39,7 @@ def client(valkey: ValkeyServer) -> Iterator[Client]:
 
 @pytest.fixture
 def poisoned(client: Client, broker: redis.Redis) -> dict[str, Any]:
-    """The message of a job that was given up."""
+    """The message of a poisoned job, whose dead letter is in Redis."""
     client.submit(URL, LABELS, job_id="a-job", expires_in=600)
     message: dict[str, Any] = json.loads(give_up(broker, "a-job"))
     return message
@@ -50,7 +50,7 @@ def letters(user: Home) -> list[dict[str, Any]]:
 
 
 def waiting(broker: redis.Redis) -> list[dict[str, Any]]:
-    """The messages of the default queue, the one to be taken next first."""
+    """Return the messages of the default queue, in the order in which workers take them."""
     return [json.loads(raw) for raw in broker.lrange("nameshot.default", 0, -1)][::-1]
 
 
@@ -63,7 +63,7 @@ def test_without_dead_letters_the_list_says_so(with_valkey: Home) -> None:
 
 
 @pytest.mark.usefixtures("poisoned")
-def test_the_list_is_newest_first_and_shows_nothing_of_what_was_asked(with_valkey: Home, broker: redis.Redis) -> None:
+def test_the_list_is_newest_first_and_shows_neither_urls_nor_labels(with_valkey: Home, broker: redis.Redis) -> None:
     misread(broker, b"hush")
 
     done = with_valkey.run("dead-letters", "list")
@@ -129,7 +129,7 @@ def test_a_letter_is_replayed_once(with_valkey: Home, broker: redis.Redis) -> No
     assert len(waiting(broker)) == 1
 
 
-def test_all_are_replayed_oldest_first_and_malformed_ones_stay(
+def test_all_letters_are_replayed_oldest_first_except_malformed_ones(
     with_valkey: Home, broker: redis.Redis, client: Client
 ) -> None:
     for label in ("first", "second", "third"):
@@ -149,7 +149,7 @@ def test_all_are_replayed_oldest_first_and_malformed_ones_stay(
 
 
 @pytest.mark.usefixtures("poisoned")
-def test_nothing_is_replayed_when_one_of_the_named_letters_cannot_be(with_valkey: Home, broker: redis.Redis) -> None:
+def test_no_letter_is_replayed_if_one_of_the_named_letters_cannot_be(with_valkey: Home, broker: redis.Redis) -> None:
     misread(broker, b"null")
     malformed, poisoned = (letter["letter"] for letter in letters(with_valkey))
 
@@ -175,7 +175,7 @@ def test_a_letter_stays_while_its_queue_is_full(with_valkey: Home, broker: redis
 
 
 @pytest.mark.parametrize("arguments", [("show", "nobody"), ("replay", "nobody")])
-def test_an_unknown_letter_is_one_sentence(with_valkey: Home, arguments: tuple[str, ...]) -> None:
+def test_an_unknown_letter_is_reported_in_one_sentence(with_valkey: Home, arguments: tuple[str, ...]) -> None:
     done = with_valkey.run("dead-letters", *arguments)
 
     assert (done.status, done.out) == (1, "")
@@ -183,7 +183,7 @@ def test_an_unknown_letter_is_one_sentence(with_valkey: Home, arguments: tuple[s
 
 
 @pytest.mark.parametrize("arguments", [("replay",), ("replay", "a-letter", "--all"), ("show",), ()])
-def test_a_wrong_use_is_one_sentence(with_valkey: Home, arguments: tuple[str, ...]) -> None:
+def test_a_wrong_use_is_reported_in_one_sentence(with_valkey: Home, arguments: tuple[str, ...]) -> None:
     done = with_valkey.run("dead-letters", *arguments)
 
     assert (done.status, done.out) == (2, "")
@@ -191,7 +191,9 @@ def test_a_wrong_use_is_one_sentence(with_valkey: Home, arguments: tuple[str, ..
 
 
 @pytest.mark.parametrize("record", ["null", "{}", "[" * 100_000], ids=["null", "empty", "too deep"])
-def test_a_list_that_holds_something_else_is_one_sentence(record: str, with_valkey: Home, broker: redis.Redis) -> None:
+def test_a_list_that_holds_something_else_is_reported_in_one_sentence(
+    record: str, with_valkey: Home, broker: redis.Redis
+) -> None:
     broker.lpush(dead_letters_key("nameshot"), record)
 
     done = with_valkey.run("dead-letters", "list")
@@ -200,7 +202,7 @@ def test_a_list_that_holds_something_else_is_one_sentence(record: str, with_valk
     assert done.sentence.startswith("the list of dead letters contains an entry that no worker wrote")
 
 
-def test_without_redis_it_is_one_sentence(home: Home) -> None:
+def test_a_missing_redis_is_reported_in_one_sentence(home: Home) -> None:
     done = home.with_settings(NAMESHOT_BROKER_URL="redis://127.0.0.1:1/0").run("dead-letters", "list")
 
     assert done.status == 1

@@ -1,4 +1,4 @@
-"""`nameshot demo`: everything is real, the answers are right, and nothing is left behind."""
+"""`nameshot demo` runs a real system, gives right answers, and leaves nothing behind."""
 
 import os
 import random
@@ -12,12 +12,12 @@ from producer.demo.gallery import pictures
 from tests.cli.command import Home, Running
 from tests.eventually import eventually
 
-#: When the model loads: Valkey runs, the worker has just been started.
+#: Printed while the model loads: Valkey runs, and the worker has just been started.
 LOADING = "starting Valkey: "
-#: When the first answer is printed.
+#: Printed with the first answer.
 ANSWERING = "owl.png"
 
-#: A worker's start, on a machine that has much else to do.
+#: Enough for a worker's start on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -51,7 +51,7 @@ def test_each_picture_is_named_right_whatever_the_users_own_settings_are(home: H
     assert_nothing_left(home)
 
 
-def test_it_begins_with_the_two_examples_of_the_guide() -> None:
+def test_the_demo_begins_with_the_two_examples_of_the_guide() -> None:
     owl, car, *_ = pictures()
 
     assert (owl.candidate_labels, owl.expect) == (["fox", "bear", "seagull", "owl"], "owl")
@@ -65,13 +65,13 @@ def test_it_begins_with_the_two_examples_of_the_guide() -> None:
         pytest.param(ANSWERING, signal.SIGINT, marks=pytest.mark.thorough),
     ],
 )
-def test_a_signal_ends_it_at_once_and_leaves_nothing(moment: str, number: signal.Signals, home: Home) -> None:
+def test_a_signal_ends_the_demo_at_once_and_nothing_is_left(moment: str, number: signal.Signals, home: Home) -> None:
     with home.start("demo") as running:
         running.wait_for(moment)
 
         running.send(number)
 
-        # The last answer may have been printed meanwhile.
+        # The demo may have printed its last answer before the signal arrived.
         assert running.ended() == 128 + number or (moment == ANSWERING and running.process.returncode == 0)
         assert "Traceback" not in running.err
     assert_nothing_left(home)
@@ -79,7 +79,7 @@ def test_a_signal_ends_it_at_once_and_leaves_nothing(moment: str, number: signal
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_at_any_moment_leaves_no_process(number: signal.Signals, home: Home) -> None:
-    """From Python's own first steps, where nobody can say how a program ends, to the loading of the model."""
+    """The moments range from Python's own start, when the exit status varies, to the loading of the model."""
     for _ in range(3):
         with home.start("demo") as running:
             time.sleep(random.uniform(0, 3))
@@ -112,7 +112,9 @@ def kill_child(running: Running, command: str) -> None:
         ("valkey-server", None),
     ],
 )
-def test_the_death_of_a_part_is_one_sentence(command: str, sentence: str | None, home: Home) -> None:
+def test_the_death_of_the_worker_or_of_valkey_is_reported_in_one_sentence(
+    command: str, sentence: str | None, home: Home
+) -> None:
     with home.start("demo") as running:
         running.wait_for(LOADING)
         eventually(lambda: any(command in line for line in home.processes().values()), lambda: running.err)
@@ -127,8 +129,8 @@ def test_the_death_of_a_part_is_one_sentence(command: str, sentence: str | None,
     assert_nothing_left(home)
 
 
-def test_a_worker_killed_while_jobs_wait_is_one_sentence(home: Home, tmp_path: Path) -> None:
-    """Stopped first, so that its answers are still missing when it dies."""
+def test_a_worker_killed_while_jobs_wait_is_reported_in_one_sentence(home: Home, tmp_path: Path) -> None:
+    """The test stops the worker first, so that answers are still missing when it dies."""
     with home.start("demo") as running:
         running.wait_for(LOADING)
         eventually(lambda: any("celery" in line for line in home.processes().values()), lambda: running.err)
@@ -140,6 +142,6 @@ def test_a_worker_killed_while_jobs_wait_is_one_sentence(home: Home, tmp_path: P
         os.kill(worker, signal.SIGKILL)
 
         if running.ended() == 0:
-            pytest.fail("every answer was there before the worker was stopped")
+            pytest.fail("the demo had all its answers before the worker was stopped")
         assert running.err.splitlines()[-1] == "nameshot: the worker was killed by SIGKILL."
     assert_nothing_left(home)

@@ -1,4 +1,4 @@
-"""The doctor: what is right, what is wrong, and what to do about it."""
+"""`nameshot doctor` reports what is right, what is wrong, and what to do about it."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def findings(done: Finished) -> dict[str, dict[str, Any]]:
     return {finding["subject"]: finding for finding in report["findings"]}
 
 
-def test_without_redis_it_says_so(home: Home) -> None:
+def test_without_redis_the_doctor_says_so(home: Home) -> None:
     done = home.with_settings(
         NAMESHOT_BROKER_URL="redis://127.0.0.1:1/0", NAMESHOT_RESULT_BACKEND="redis://127.0.0.1:1/1"
     ).run("doctor", "--json")
@@ -31,7 +31,7 @@ def test_without_redis_it_says_so(home: Home) -> None:
     assert "start it, or correct NAMESHOT_BROKER_URL" in found["broker"]["text"]
 
 
-def test_without_a_worker_it_says_how_to_start_one(with_valkey: Home) -> None:
+def test_without_a_worker_the_doctor_says_how_to_start_one(with_valkey: Home) -> None:
     with_valkey.run("submit", "http://example.com/a.png", "-l", "fox")
 
     done = with_valkey.run("doctor", "--json")
@@ -78,7 +78,7 @@ def test_a_queue_that_no_worker_takes_from_is_broken_while_messages_wait_in_it(
         assert done.status == 1
 
 
-def test_what_dead_workers_hold_is_not_hidden(with_valkey: Home, valkey: ValkeyServer) -> None:
+def test_the_doctor_counts_the_messages_that_dead_workers_hold(with_valkey: Home, valkey: ValkeyServer) -> None:
     with_valkey.run("submit", "http://example.com/a.png", "-l", "fox")
     with valkey.connect() as broker:
         broker.sadd("nameshot:workers", "a-host/1/n00")
@@ -103,9 +103,7 @@ def test_what_dead_workers_hold_is_not_hidden(with_valkey: Home, valkey: ValkeyS
 @pytest.mark.parametrize(
     "name", ["mine-nameshot.default", "mine-nameshot.bulk\x06\x165", "nameshot.high:12", "nameshot.default|3"]
 )
-def test_a_list_that_was_meant_for_a_queue_and_is_not_served_is_named(
-    name: str, home: Home, valkey: ValkeyServer
-) -> None:
+def test_a_misnamed_queue_that_no_worker_serves_is_reported(name: str, home: Home, valkey: ValkeyServer) -> None:
     with valkey.connect() as broker:
         broker.lpush(name, "{}")
         broker.lpush("nameshot.high:rung", "{}")
@@ -121,7 +119,7 @@ def test_a_list_that_was_meant_for_a_queue_and_is_not_served_is_named(
 
 
 @pytest.mark.parametrize(("queue", "meant"), [(None, "default"), ("default", "default"), ("bulk", "bulk")])
-def test_a_plain_client_that_names_no_queue_of_ours_is_told(
+def test_jobs_that_a_plain_client_sent_to_no_queue_of_ours_are_reported(
     queue: str | None, meant: str, home: Home, valkey: ValkeyServer
 ) -> None:
     everything = home.with_settings(NAMESHOT_BROKER_URL=valkey.url(0), NAMESHOT_RESULT_BACKEND=valkey.url(1))
@@ -141,7 +139,7 @@ def test_a_plain_client_that_names_no_queue_of_ours_is_told(
     assert warning["advice"].endswith(f"send_task(…, queue='nameshot.{meant}')")
 
 
-def test_for_people_each_finding_is_a_line(with_valkey: Home) -> None:
+def test_without_json_each_finding_is_a_line_of_text(with_valkey: Home) -> None:
     done = with_valkey.run("doctor")
 
     assert done.err == ""
@@ -150,7 +148,7 @@ def test_for_people_each_finding_is_a_line(with_valkey: Home) -> None:
     assert "→ start one with `nameshot worker`" in done.out
 
 
-def test_a_redis_that_would_drop_jobs_is_found(home: Home, own_valkey: ValkeyServer) -> None:
+def test_a_broker_that_would_drop_jobs_is_reported(home: Home, own_valkey: ValkeyServer) -> None:
     with own_valkey.connect() as connection:
         connection.config_set("maxmemory", "64mb")
         connection.config_set("maxmemory-policy", "allkeys-lru")
@@ -166,7 +164,7 @@ def test_a_redis_that_would_drop_jobs_is_found(home: Home, own_valkey: ValkeySer
     assert found["persistence"]["state"] == "warning"
 
 
-def test_a_result_backend_that_would_drop_answers_is_found(
+def test_a_result_backend_that_would_drop_answers_is_reported(
     home: Home, own_valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with ValkeyServer(tmp_path_factory.mktemp("answers"), ("--maxmemory", "64mb")) as answers:
@@ -206,7 +204,7 @@ def test_settings_are_checked_by_name_and_value(
     assert text in found.text
 
 
-def test_looking_at_the_settings_loads_no_torch() -> None:
+def test_checking_the_settings_loads_no_torch() -> None:
     code = (
         "import sys; from producer.cli.doctor import checks_local; list(checks_local.environment());"
         "print({'torch', 'transformers'} & set(sys.modules))"
@@ -225,7 +223,7 @@ def test_looking_at_the_settings_loads_no_torch() -> None:
         ("bundled", "ok", "bundled"),
     ],
 )
-def test_the_model_is_looked_for_and_not_loaded(
+def test_the_model_is_found_without_being_loaded(
     model: str, state: str, text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("NAMESHOT_MODEL", model)
@@ -239,7 +237,7 @@ def test_the_model_is_looked_for_and_not_loaded(
 
 @pytest.fixture
 def fake_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A driver's program that names a GPU, first on the PATH; PyTorch sees none."""
+    """An `nvidia-smi`, first on the PATH, that names a GPU, while PyTorch sees none."""
     import torch
 
     tool = tmp_path / "nvidia-smi"
@@ -253,7 +251,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("fake_gpu")
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("wanted", ["auto", "cuda", "cuda:1"])
-def test_a_gpu_that_torch_cannot_use_is_broken_unless_the_cpu_was_asked_for(
+def test_a_gpu_that_torch_cannot_use_is_broken_unless_the_cpu_was_chosen(
     deep: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAMESHOT_DEVICE", wanted)
@@ -271,7 +269,7 @@ def test_a_gpu_that_torch_cannot_use_is_broken_unless_the_cpu_was_asked_for(
     ("deep", "text"),
     [(False, "no NVIDIA GPU here: the CPU is used"), (True, "a worker here runs on cpu (NAMESHOT_DEVICE is auto)")],
 )
-def test_a_machine_without_a_gpu_is_right_as_it_is(deep: bool, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_gpu_is_ok(deep: bool, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
     (found,) = checks_local.device(deep=deep)

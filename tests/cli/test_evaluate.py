@@ -1,4 +1,4 @@
-"""`nameshot evaluate`: how often a model is right about pictures whose labels are known."""
+"""`nameshot evaluate` measures how often a model is right about pictures whose labels are known."""
 
 import json
 from html.parser import HTMLParser
@@ -14,13 +14,13 @@ from producer.demo.gallery import FOLDER
 from producer.errors import JobFailed, UsageError
 from tests.cli.command import Home, Running
 
-#: A system that starts, on a machine that has much else to do.
+#: Enough for a system's start on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    """A folder for each label; one picture lies in a wrong one, and one file is no picture."""
+    """A folder for each label; one picture is in the wrong folder, and one file is no picture."""
     for label, file in (("owl", "owl.png"), ("car", "car.jpg"), ("red_fox", "owl.png")):
         (tmp_path / label).mkdir()
         (tmp_path / label / file).write_bytes((FOLDER / file).read_bytes())
@@ -64,7 +64,9 @@ def test_a_table_of_urls_and_labels_is_evaluated_as_json(up: Running, tmp_path: 
         (b"\xff\xfe\x00", "is neither a folder nor a CSV file"),
     ],
 )
-def test_what_cannot_be_evaluated_is_one_sentence(home: Home, content: str | bytes, part: str) -> None:
+def test_a_table_that_cannot_be_evaluated_is_reported_in_one_sentence(
+    home: Home, content: str | bytes, part: str
+) -> None:
     data = content if isinstance(content, bytes) else content.encode()
     (home.folder / "table.csv").write_bytes(data)
 
@@ -74,7 +76,7 @@ def test_what_cannot_be_evaluated_is_one_sentence(home: Home, content: str | byt
     assert part in done.sentence
 
 
-def test_a_folder_too_high_is_refused_since_every_picture_has_its_only_label(home: Home) -> None:
+def test_a_folder_one_level_too_high_is_refused_because_all_its_pictures_would_have_one_label(home: Home) -> None:
     (home.folder / "top" / "my_photos" / "owls").mkdir(parents=True)
     (home.folder / "top" / "my_photos" / "owls" / "owl.png").write_bytes(b"")
 
@@ -87,7 +89,7 @@ def test_a_folder_too_high_is_refused_since_every_picture_has_its_only_label(hom
     )
 
 
-def test_a_table_of_one_label_is_refused_unless_there_are_others_to_compare(home: Home) -> None:
+def test_a_table_with_one_label_is_refused_unless_other_labels_are_given(home: Home) -> None:
     (home.folder / "table.csv").write_text("http://x/1.png,owl\nhttp://x/2.png,owl\n")
 
     done = home.run("evaluate", "table.csv")
@@ -97,7 +99,7 @@ def test_a_table_of_one_label_is_refused_unless_there_are_others_to_compare(home
     assert read_examples(home.folder / "table.csv")[0].label == "owl"
 
 
-def test_pictures_beside_the_labels_folders_are_named_as_left_out(up: Running, labelled: Path) -> None:
+def test_pictures_outside_the_labels_folders_are_reported_as_left_out(up: Running, labelled: Path) -> None:
     for name in ("a.png", "b.JPG", "notes.txt"):
         (labelled / name).write_bytes(b"")
 
@@ -116,14 +118,14 @@ def test_a_page_that_cannot_be_written_is_refused_before_any_picture_is_sent(hom
     assert done.sentence == "'no/such/folder/report.html' cannot be written: No such file or directory."
 
 
-def test_a_folder_without_pictures_and_no_folder_at_all_are_one_sentence_each(home: Home) -> None:
+def test_a_folder_without_pictures_and_a_missing_folder_are_each_reported_in_one_sentence(home: Home) -> None:
     (home.folder / "empty").mkdir()
 
     assert "it needs a folder for each label, with pictures in it" in home.run("evaluate", "empty").sentence
     assert "'missing' cannot be read: No such file or directory." in home.run("evaluate", "missing").sentence
 
 
-def test_a_tables_own_folder_is_where_its_files_lie(tmp_path: Path) -> None:
+def test_paths_in_a_table_are_relative_to_the_table_s_folder(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(
         "\ufeffowl.png,owl\n\nhttps://example.com/car.jpg, car \n/abs/x.png,x\n", encoding="utf-8"
     )
@@ -149,7 +151,7 @@ def test_a_table_may_be_split_at_semicolons_or_tabs(text: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("header", ["photo,name", "url,name", "photo,label", "label"])
-def test_a_table_whose_header_has_other_names_says_which_it_reads(header: str, tmp_path: Path) -> None:
+def test_a_table_with_unknown_column_names_is_refused_with_the_known_ones(header: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f"{header}\nowl.png,owl\n")
 
     with pytest.raises(UsageError) as refused:
@@ -169,7 +171,7 @@ def test_help_names_the_columns_that_are_read(home: Home) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_failed_pictures_are_named_the_first_ones_as_text_and_all_in_json(up: Running, tmp_path: Path) -> None:
+def test_failed_pictures_are_listed_the_first_ones_as_text_and_all_in_json(up: Running, tmp_path: Path) -> None:
     rows = [f"http://127.0.0.1:1/{number}.png,car\n" for number in range(22)]
     (tmp_path / "t.csv").write_text(f"{FOLDER / 'owl.png'},owl\n{''.join(rows)}")
 
@@ -202,7 +204,7 @@ def evaluation() -> Evaluation:
     )
 
 
-def test_measures_count_what_was_named_right(evaluation: Evaluation) -> None:
+def test_the_measures_of_an_evaluation_are_right(evaluation: Evaluation) -> None:
     owl, car, fox = evaluation.by_label()
 
     assert [evaluation.top(places) for places in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1])
@@ -213,7 +215,7 @@ def test_measures_count_what_was_named_right(evaluation: Evaluation) -> None:
     assert json.loads(json.dumps(evaluation.to_json()))["confusion"][0]["pictures"] == 1
 
 
-def test_the_page_is_well_formed_quotes_what_it_is_told_and_needs_no_other_file(evaluation: Evaluation) -> None:
+def test_the_page_is_well_formed_escapes_its_texts_and_needs_no_other_file(evaluation: Evaluation) -> None:
     text = page(evaluation, "a & b")
 
     assert "&lt;fox&gt;" in text
@@ -223,7 +225,7 @@ def test_the_page_is_well_formed_quotes_what_it_is_told_and_needs_no_other_file(
     open_tags: list[str] = []
 
     class Nesting(HTMLParser):
-        def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002 - the parser's signature
+        def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002 - the parser passes it
             if tag not in {"meta", "img", "br", "rect"}:
                 open_tags.append(tag)
 
@@ -244,7 +246,7 @@ def test_a_page_of_many_labels_lists_the_commonest_mistakes() -> None:
     assert "0.0%" in text
 
 
-def test_nothing_classified_is_said_without_a_share() -> None:
+def test_if_no_picture_could_be_classified_no_share_is_printed() -> None:
     empty = Evaluation(("a",), (), (Failure(Example("1", "a"), JobFailed("dns_failed")),) * 3)
 
     assert (empty.top(1), empty.to_json()["top_1"]) == (None, None)

@@ -1,4 +1,4 @@
-"""Commands and programs that would use a `nameshot up` say what to do if they cannot."""
+"""If commands and programs cannot reach their `nameshot up`, they say what to do."""
 
 import os
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def running(folder: Path) -> Iterator[None]:
 
 @pytest.fixture
 def evaluated(home: Home) -> Home:
-    """A user whose shell took the settings of a `nameshot up` that has stopped; its port is one that nothing uses."""
+    """A user whose shell has the settings of a `nameshot up` that has stopped, with a port that no process uses."""
     folder = folder_of(home)
     folder.mkdir(parents=True)
     Kept.read(folder).write(folder, 1)
@@ -43,7 +43,7 @@ def evaluated(home: Home) -> Home:
     return home.with_settings(NAMESHOT_BROKER_URL=urls[0], NAMESHOT_RESULT_BACKEND=urls[1])
 
 
-def test_a_program_without_settings_is_told_of_env_only_while_up_runs(
+def test_a_program_without_settings_is_pointed_to_nameshot_env_only_while_up_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
@@ -69,7 +69,7 @@ def test_a_shell_with_the_settings_of_a_stopped_up_is_told_to_start_it(evaluated
     assert evaluated.run("env").sentence == f"{STOPPED}."
 
 
-def test_while_up_loads_each_command_says_so(evaluated: Home, home: Home) -> None:
+def test_while_up_is_loading_each_command_says_so(evaluated: Home, home: Home) -> None:
     picture = FOLDER / "owl.png"
 
     with only_one(folder_of(home)):
@@ -80,7 +80,7 @@ def test_while_up_loads_each_command_says_so(evaluated: Home, home: Home) -> Non
         assert "`nameshot up` is still loading or about to stop, and commands would" in evaluated.run("doctor").out
 
 
-def test_the_help_of_up_names_what_needs_env(home: Home) -> None:
+def test_the_help_of_up_says_which_programs_need_nameshot_env(home: Home) -> None:
     words = " ".join(home.run("up", "--help").out.split())
 
     assert 'your programs and `nameshot worker` find it in a shell in which you run eval "$(nameshot env)"' in words

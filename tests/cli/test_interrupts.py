@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command, even when it arrives where Python cannot raise it."""
+"""Ctrl-C ends a command even if it arrives where Python cannot raise an exception."""
 
 import subprocess
 import sys
@@ -59,11 +59,11 @@ def run(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize(
     ("hook", "seconds", "end"), [("without", "0.1", "waited in vain"), ("with", "60", "interrupted")]
 )
-def test_an_interrupt_that_fell_into_a_destructor_is_raised_again(hook: str, seconds: str, end: str) -> None:
+def test_an_interrupt_that_python_lost_in_a_destructor_is_raised_again(hook: str, seconds: str, end: str) -> None:
     assert run(INTERRUPTED_IN_A_DESTRUCTOR, hook, seconds).stdout == f"{end}\n"
 
 
-def test_other_lost_exceptions_are_printed_as_ever() -> None:
+def test_other_exceptions_lost_in_destructors_are_printed_as_usual() -> None:
     assert "ValueError: a mistake of ours" in run(LOSES_ANOTHER_EXCEPTION).stderr
 
 

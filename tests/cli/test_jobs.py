@@ -1,4 +1,4 @@
-"""submit, status, result and cancel, against a real Valkey; no worker runs here."""
+"""`submit`, `status`, `result` and `cancel` with a real Valkey, without a worker."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def test_submit_prints_the_ids_of_the_jobs_it_queued(with_valkey: Home, valkey: 
         assert client.queue_depths() == {"high": 0, "default": 2, "bulk": 0}
 
 
-def test_submit_with_json_says_which_id_is_whose(with_valkey: Home) -> None:
+def test_submit_with_json_prints_each_id_with_its_url(with_valkey: Home) -> None:
     (line,) = with_valkey.run("submit", URL, "-l", "fox", "--id", "an-id", "--queue", "high", "--json").json_lines
 
     assert line == {"url": URL, "id": "an-id"}
@@ -55,7 +55,7 @@ def test_submitting_an_id_again_queues_nothing_and_another_payload_is_refused(
     ("option", "value"),
     [("--id", "ÿ"), ("--id", "a b"), ("--id", ""), ("--expires-in", "nan"), ("--expires-in", "0")],
 )
-def test_an_option_that_cannot_be_is_a_wrong_use_and_is_named(
+def test_an_impossible_option_is_wrong_usage_and_is_named(
     option: str, value: str, with_valkey: Home, valkey: ValkeyServer
 ) -> None:
     done = with_valkey.run("submit", URL, "-l", "fox", option, value)
@@ -116,7 +116,7 @@ def test_a_result_is_a_table_with_bars_and_times(with_valkey: Home, valkey: Valk
     ]
 
 
-def test_a_result_as_json_is_what_the_worker_answered(with_valkey: Home, valkey: ValkeyServer) -> None:
+def test_a_result_as_json_is_the_worker_s_answer(with_valkey: Home, valkey: ValkeyServer) -> None:
     with valkey.connect(1) as connection:
         connection.set(answer_key("an-id"), ANSWER)
 
@@ -148,18 +148,18 @@ def test_a_job_that_was_never_submitted_is_not_found(command: str, with_valkey: 
     assert done.sentence.startswith("there is no job nobody")
 
 
-def test_what_cannot_be_an_id_is_refused(with_valkey: Home) -> None:
+def test_a_malformed_job_id_is_refused(with_valkey: Home) -> None:
     assert with_valkey.run("status", "../../etc").status == 2
 
 
-def test_without_a_worker_classify_gives_up_after_its_time_and_names_the_job(with_valkey: Home) -> None:
+def test_without_a_worker_classify_ends_after_its_wait_and_names_the_job(with_valkey: Home) -> None:
     done = with_valkey.run("classify", URL, "-l", "fox", "-l", "owl", "--wait", "0.5")
 
     assert (done.status, done.out) == (1, "")
     assert "there is no answer yet, but the job continues; get its answer with `nameshot result " in done.sentence
 
 
-def test_a_local_file_is_refused_where_no_embedded_system_runs(with_valkey: Home) -> None:
+def test_a_local_file_is_refused_if_no_up_runs(with_valkey: Home) -> None:
     (with_valkey.folder / "owl.png").write_bytes(b"")
 
     done = with_valkey.run("classify", "owl.png", "-l", "fox")
@@ -168,7 +168,7 @@ def test_a_local_file_is_refused_where_no_embedded_system_runs(with_valkey: Home
     assert "'owl.png' is a local file, and a worker fetches only http(s):// URLs; run `nameshot up`" in done.sentence
 
 
-def test_an_answer_can_be_waited_for_without_end(with_valkey: Home, valkey: ValkeyServer) -> None:
+def test_result_can_wait_for_an_answer_without_a_limit(with_valkey: Home, valkey: ValkeyServer) -> None:
     with_valkey.run("submit", URL, "-l", "fox", "--id", "an-id")
     with with_valkey.start("result", "an-id", "--wait", "inf") as running, valkey.connect(1) as connection:
         while not connection.pubsub_channels(answer_key("an-id")):
@@ -176,7 +176,7 @@ def test_an_answer_can_be_waited_for_without_end(with_valkey: Home, valkey: Valk
         with_valkey.run("cancel", "an-id")
 
         assert running.ended() == 1
-        # On a busy machine the command also says that it waits without a worker.
+        # On a busy machine the command may first say that no worker takes jobs.
         assert running.err.splitlines()[-1] == "nameshot: job an-id was cancelled."
 
 
@@ -209,7 +209,7 @@ def test_a_classify_that_is_stopped_cancels_the_jobs_that_have_no_answer(
 
 
 @pytest.mark.parametrize("command", [("submit",), ("classify", "--wait", "0")])
-def test_the_number_of_retries_travels_with_the_job(
+def test_the_number_of_retries_is_sent_with_the_job(
     command: tuple[str, ...], with_valkey: Home, valkey: ValkeyServer
 ) -> None:
     with_valkey.run(*command, URL, "-l", "fox", "-l", "owl", "--retries", "3")
@@ -220,7 +220,7 @@ def test_the_number_of_retries_travels_with_the_job(
 
 
 @pytest.mark.parametrize("command", ["submit", "classify"])
-def test_retries_beyond_the_limit_are_a_wrong_use(command: str, with_valkey: Home) -> None:
+def test_retries_beyond_the_limit_are_wrong_usage(command: str, with_valkey: Home) -> None:
     done = with_valkey.run(command, URL, "-l", "fox", "-l", "owl", "--retries", "11")
 
     assert (done.status, done.out) == (2, "")

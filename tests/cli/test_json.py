@@ -1,4 +1,4 @@
-"""With --json, standard output holds only JSON, whatever goes wrong; people read standard error."""
+"""With ``--json``, standard output contains only JSON, whatever goes wrong; sentences go to standard error."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.cli.test_jobs import ANSWER, URL
 from tests.valkey_server import ValkeyServer
 
 NOWHERE = {"NAMESHOT_BROKER_URL": "redis://127.0.0.1:1/0", "NAMESHOT_RESULT_BACKEND": "redis://127.0.0.1:1/1"}
-#: Each command that has --json and needs Redis.
+#: Every command that has ``--json`` and needs Redis.
 COMMANDS = [
     ("classify", URL, "-l", "fox"),
     ("submit", URL, "-l", "fox"),
@@ -51,7 +51,7 @@ def test_without_redis_each_command_prints_the_error_as_json(command: tuple[str,
         (("doctor", "--nonsense"), "No such option"),
     ],
 )
-def test_wrong_usage_is_json_too(command: tuple[str, ...], message: str, home: Home) -> None:
+def test_wrong_usage_is_reported_as_json_too(command: tuple[str, ...], message: str, home: Home) -> None:
     done = home.run(*command, "--json")
 
     assert done.status == 2
@@ -61,7 +61,7 @@ def test_wrong_usage_is_json_too(command: tuple[str, ...], message: str, home: H
     assert done.sentence.startswith(message)
 
 
-def test_what_a_command_refuses_to_do_has_an_error_beside_what_it_says_today(
+def test_a_refused_cancel_or_forget_has_an_error_beside_its_usual_member(
     with_valkey: Home, valkey: ValkeyServer
 ) -> None:
     with valkey.connect(1) as connection:
@@ -77,7 +77,7 @@ def test_what_a_command_refuses_to_do_has_an_error_beside_what_it_says_today(
     assert forgotten["error"]["message"].startswith("job queued is queued; cancel it first")
 
 
-def test_a_job_that_is_purged_while_classify_waits_is_the_error_of_its_own_image(
+def test_a_job_that_is_purged_while_classify_waits_is_an_error_of_its_image(
     with_valkey: Home, valkey: ValkeyServer
 ) -> None:
     with with_valkey.start("classify", URL, f"{URL}?2", "-l", "fox", "--json") as running, valkey.connect() as broker:

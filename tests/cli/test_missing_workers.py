@@ -44,7 +44,9 @@ def test_a_worker_of_other_queues_is_none(command: str, with_valkey: Home, valke
 
 
 @pytest.mark.parametrize("command", ["bulk", "evaluate"])
-def test_a_bulk_run_without_workers_says_so_once_and_waits_on(command: str, with_valkey: Home) -> None:
+def test_bulk_and_evaluate_say_once_that_no_worker_takes_jobs_and_go_on_waiting(
+    command: str, with_valkey: Home
+) -> None:
     source = Path("images.csv")
     (with_valkey.folder / source).write_text(f"image,label\n{URL},owl\n")
 

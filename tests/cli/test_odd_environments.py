@@ -1,4 +1,4 @@
-"""Under an odd environment a command says one sentence, and never prints a traceback."""
+"""In an odd environment a command works or prints one sentence, but never a traceback."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.command import NAMESHOT, Home
 
-#: A user without an entry in the system's list of users, as in a container, so without a home folder either.
+#: Runs a command as a user whom the system's list of users lacks, as in a container, and who has no home folder.
 UNKNOWN_USER = (
     "unshare",
     "--user",
@@ -30,9 +30,11 @@ UNKNOWN_USER = (
         (["doctor"], ""),
     ],
 )
-def test_a_user_without_a_home_directory_is_told_what_to_set(arguments: list[str], words: str, home: Home) -> None:
+def test_a_user_without_a_home_folder_is_told_which_variable_to_set(
+    arguments: list[str], words: str, home: Home
+) -> None:
     if subprocess.run([*UNKNOWN_USER, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("needs user namespaces")
+        pytest.skip("user namespaces are not available")
 
     done = subprocess.run(
         [*UNKNOWN_USER, NAMESHOT, *arguments],
@@ -50,7 +52,7 @@ def test_a_user_without_a_home_directory_is_told_what_to_set(arguments: list[str
 
 @pytest.mark.parametrize("command", ["classify", "submit"])
 @pytest.mark.parametrize("image", ["data:image/png;base64," + 5_000 * "A", 300 * "x", "owl\n.png"])
-def test_what_is_neither_a_url_nor_a_file_is_shown_in_part(command: str, image: str, home: Home) -> None:
+def test_an_image_that_is_neither_a_url_nor_a_file_is_quoted_only_in_part(command: str, image: str, home: Home) -> None:
     done = home.run(command, image, "-l", "fox")
 
     assert done.status == 2
@@ -70,7 +72,7 @@ def test_what_is_neither_a_url_nor_a_file_is_shown_in_part(command: str, image: 
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_a_path_that_the_system_refuses_is_one_sentence(arguments: list[str], home: Home) -> None:
+def test_a_path_that_the_system_refuses_is_reported_in_one_sentence(arguments: list[str], home: Home) -> None:
     (home.folder / "urls.txt").write_text("http://example.com/a.png\n")
 
     done = home.run(*arguments)
@@ -79,7 +81,7 @@ def test_a_path_that_the_system_refuses_is_one_sentence(arguments: list[str], ho
     assert "File name too long" in done.sentence
 
 
-def test_a_folder_that_has_gone_is_no_traceback(home: Home) -> None:
+def test_a_deleted_working_folder_causes_no_traceback(home: Home) -> None:
     gone = home.folder / "gone"
     gone.mkdir()
 
@@ -108,9 +110,7 @@ def test_a_folder_that_has_gone_is_no_traceback(home: Home) -> None:
     ],
     ids=str,
 )
-def test_an_odd_variable_keeps_no_command_from_its_work(
-    environment: dict[str, str], home: Home, tmp_path: Path
-) -> None:
+def test_commands_work_with_odd_variables(environment: dict[str, str], home: Home, tmp_path: Path) -> None:
     odd = home.with_settings(**environment)
 
     assert odd.run("acl", tmp_path / "acl").status == 0
@@ -118,7 +118,7 @@ def test_an_odd_variable_keeps_no_command_from_its_work(
 
 
 @pytest.mark.parametrize("command", ["status", "result", "cancel", "forget"])
-def test_an_id_that_no_job_can_have_is_named_as_in_the_help(command: str, home: Home) -> None:
+def test_an_impossible_id_is_refused_by_the_name_that_the_help_uses(command: str, home: Home) -> None:
     done = home.run(command, "a b")
 
     assert done.status == 2

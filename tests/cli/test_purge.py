@@ -1,4 +1,4 @@
-"""purge and forget, against a real Valkey; no worker runs here."""
+"""`purge` and `forget` with a real Valkey, without a worker."""
 
 import json
 import os
@@ -34,13 +34,11 @@ def client(valkey: ValkeyServer) -> Iterator[Client]:
 
 @pytest.fixture
 def with_valkey(home: Home, valkey: ValkeyServer) -> Home:
-    """A person with a worker's rights: purging takes them."""
+    """A user with the worker's role, which purging requires."""
     return home.with_settings(**valkey.settings("worker"))
 
 
-def test_waiting_jobs_are_thrown_away_and_their_ids_are_free(
-    with_valkey: Home, client: Client, broker: redis.Redis
-) -> None:
+def test_purge_deletes_waiting_jobs_and_frees_their_ids(with_valkey: Home, client: Client, broker: redis.Redis) -> None:
     jobs = client.submit_many({"url": URL, "labels": LABELS, "job_id": f"order-{number}"} for number in range(500))
     for queue in ("high", "bulk"):
         client.submit(URL, LABELS, queue=queue)
@@ -52,16 +50,14 @@ def test_waiting_jobs_are_thrown_away_and_their_ids_are_free(
     assert (done.status, done.err, done.out) == (0, "", "deleted 502 waiting jobs from default\n")
     assert client.queue_depths() == {"high": 1, "default": 0, "bulk": 1}
     assert broker.get("nameshot.default:taken") == b"500"
-    assert len(broker.keys("nameshot:claim:*")) == 4  # those of the other queues
+    assert len(broker.keys("nameshot:claim:*")) == 4  # the claims of the other queues' jobs
     assert jobs[7].status() == "unknown"
     assert client.submit(URL, ["another"], job_id="order-7").is_new
     assert client.job("order-7").position() == 0
     assert with_valkey.run("purge", "default", "--yes", "--json").json_lines == [{"queue": "default", "purged": 1}]
 
 
-def test_a_job_that_was_purged_is_passed_by_those_that_come_after_it(
-    with_valkey: Home, client: Client, broker: redis.Redis
-) -> None:
+def test_after_a_purge_only_the_purged_jobs_are_unknown(with_valkey: Home, client: Client, broker: redis.Redis) -> None:
     purged, standing = client.submit(URL, LABELS), client.submit(URL, LABELS, queue="high")
     broker.hset("nameshot:in-hand", purged.id, "returned default 1")
     with_valkey.run("purge", "default", "--yes")
@@ -72,7 +68,7 @@ def test_a_job_that_was_purged_is_passed_by_those_that_come_after_it(
     assert not broker.hexists("nameshot:in-hand", purged.id)
 
 
-def test_an_answered_job_keeps_its_id_and_so_does_a_later_message(
+def test_purge_frees_neither_the_id_of_an_answered_job_nor_one_whose_newer_message_is_elsewhere(
     with_valkey: Home, client: Client, broker: redis.Redis
 ) -> None:
     client.submit(URL, LABELS, job_id="cancelled").cancel()
@@ -88,7 +84,7 @@ def test_an_answered_job_keeps_its_id_and_so_does_a_later_message(
     assert client.job("moved").status() == "queued"
 
 
-def test_large_messages_are_thrown_away_a_few_at_a_time(with_valkey: Home, broker: redis.Redis) -> None:
+def test_purge_deletes_large_messages_a_few_at_a_time(with_valkey: Home, broker: redis.Redis) -> None:
     for _ in range(40):
         broker.lpush("nameshot.bulk", json.dumps({"headers": {"id": "x"}, "body": "x" * 1_000_000}))
 
@@ -104,7 +100,7 @@ def test_each_queue_can_be_purged_and_nothing_else(with_valkey: Home, client: Cl
 
 
 @pytest.mark.parametrize("text", ["", "n\n", "y\n"])
-def test_without_a_terminal_to_ask_on_nothing_is_deleted(text: str, with_valkey: Home, client: Client) -> None:
+def test_without_a_terminal_and_without_yes_purge_deletes_nothing(text: str, with_valkey: Home, client: Client) -> None:
     client.submit(URL, LABELS)
 
     done = with_valkey.run("purge", "default", input_text=text)
@@ -115,7 +111,7 @@ def test_without_a_terminal_to_ask_on_nothing_is_deleted(text: str, with_valkey:
 
 
 @pytest.mark.parametrize(("answer", "status", "left"), [("y", 0, 0), ("n", 1, 1), ("", 1, 1)])
-def test_on_a_terminal_it_asks_first(answer: str, status: int, left: int, with_valkey: Home, client: Client) -> None:
+def test_on_a_terminal_purge_asks_first(answer: str, status: int, left: int, with_valkey: Home, client: Client) -> None:
     client.submit(URL, LABELS)
 
     ended, shown = on_a_terminal(with_valkey, answer, "purge", "default")
@@ -124,7 +120,7 @@ def test_on_a_terminal_it_asks_first(answer: str, status: int, left: int, with_v
     assert (ended, client.queue_depths()["default"]) == (status, left)
 
 
-def test_the_end_of_the_input_at_the_question_deletes_nothing(with_valkey: Home, client: Client) -> None:
+def test_if_the_input_ends_at_the_question_purge_deletes_nothing(with_valkey: Home, client: Client) -> None:
     client.submit(URL, LABELS)
 
     ended, shown = on_a_terminal(with_valkey, "\x04", "purge", "default")
@@ -133,14 +129,14 @@ def test_the_end_of_the_input_at_the_question_deletes_nothing(with_valkey: Home,
     assert "Traceback" not in shown
 
 
-def test_on_a_terminal_no_is_an_error_in_json(with_valkey: Home) -> None:
+def test_with_json_the_answer_no_on_a_terminal_is_an_error(with_valkey: Home) -> None:
     ended, shown = on_a_terminal(with_valkey, "n", "purge", "default", "--json")
 
     assert ended == 1
     assert '"purged": 0, "error": {"code": "refused", "message": "nothing was deleted."' in shown
 
 
-def test_on_a_terminal_it_does_not_ask_who_is_sure(with_valkey: Home, client: Client) -> None:
+def test_on_a_terminal_purge_does_not_ask_if_yes_is_given(with_valkey: Home, client: Client) -> None:
     client.submit(URL, LABELS)
 
     ended, shown = on_a_terminal(with_valkey, "", "purge", "default", "--yes")
@@ -149,7 +145,7 @@ def test_on_a_terminal_it_does_not_ask_who_is_sure(with_valkey: Home, client: Cl
 
 
 def on_a_terminal(user: Home, answer: str, *arguments: str) -> tuple[int, str]:
-    """Run a command whose standard input is a terminal; its exit status and what it printed."""
+    """Run a command whose standard input is a terminal; return its exit status and its output."""
     person, terminal = pty.openpty()
     try:
         os.write(person, f"{answer}\n".encode())
@@ -201,6 +197,6 @@ def test_forget_frees_the_id_of_an_answered_job(home: Home, valkey: ValkeyServer
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "expired"])
-def test_an_id_that_was_not_freed_although_its_job_has_an_answer_is_to_be_tried_again(state: State) -> None:
-    """The job was answered, or another program changed it, while the command tried to forget it."""
+def test_if_the_id_of_an_answered_job_was_not_freed_forget_says_to_try_again(state: State) -> None:
+    """While the command tried to forget it, the job was answered or another program changed its records."""
     assert why_not_forgotten("an-id", state) == f"job an-id changed meanwhile and is {state} now; try again."

@@ -1,4 +1,4 @@
-"""dead-letters replay, of messages in every form that a worker reads; against a real Valkey, no worker runs here."""
+"""`dead-letters replay` of messages in every form that a worker reads, with a real Valkey, without a worker."""
 
 import base64
 import json
@@ -36,12 +36,12 @@ def client(valkey: ValkeyServer) -> Iterator[Client]:
 
 @pytest.fixture
 def operator(home: Home, valkey: ValkeyServer) -> Home:
-    """A person with a worker's rights: replaying takes them."""
+    """A user with the worker's role, which replaying requires."""
     return home.with_settings(**valkey.settings("worker"))
 
 
 def short(arguments: dict[str, Any], **headers: Any) -> bytes:
-    """A message in the short form of docs/wire-format.md."""
+    """Return a message in the short form of docs/wire-format.md."""
     body = json.dumps([[], arguments, {}])
     return json.dumps({**SHORT, "body": body, "headers": {**SHORT["headers"], **headers}}).encode()  # type: ignore[dict-item]
 
@@ -71,7 +71,7 @@ def test_a_message_in_the_short_form_is_replayed(operator: Home, broker: redis.R
 
 
 @pytest.mark.parametrize("encoding", [None, "base64"])
-def test_of_a_bulk_message_only_the_poisoned_image_is_replayed_however_its_body_is_written(
+def test_only_the_poisoned_image_of_a_bulk_message_is_replayed_in_either_encoding_of_the_body(
     encoding: str | None, operator: Home, broker: redis.Redis
 ) -> None:
     envelope = json.loads(short(BULK, task="nameshot.classify_many"))
@@ -98,7 +98,7 @@ def moment(seconds: float, zone: bool = True) -> str:
 @pytest.mark.parametrize(
     "expires", [moment(-60), moment(-60, zone=False), moment(20)], ids=["past", "past in no zone", "soon"]
 )
-def test_a_message_that_has_expired_is_replayed_without_an_end_and_that_is_said(
+def test_an_expired_message_is_replayed_without_an_expiry_and_the_command_says_so(
     expires: str, operator: Home, broker: redis.Redis
 ) -> None:
     give_up(broker, "a-job", short(ARGUMENTS, expires=expires))
@@ -111,7 +111,7 @@ def test_a_message_that_has_expired_is_replayed_without_an_end_and_that_is_said(
     assert message["headers"]["expires"] is None
 
 
-def test_a_message_of_our_client_that_has_expired_loses_both_its_ends(
+def test_an_expired_message_of_our_client_loses_its_expiry_in_headers_and_properties(
     operator: Home, broker: redis.Redis, client: Client
 ) -> None:
     client.submit(URL, ["owl"], job_id="a-job", expires_in=0.001)
@@ -153,7 +153,7 @@ def test_a_letter_that_cannot_be_replayed_stays_and_the_others_are_replayed(
     assert len(operator.run("dead-letters", "list", "--json").json_lines) == 4
 
 
-def test_ids_are_listed_whole_on_a_narrow_terminal(operator: Home, broker: redis.Redis) -> None:
+def test_ids_are_listed_in_full_on_a_narrow_terminal(operator: Home, broker: redis.Redis) -> None:
     job_id = "order-" + "x" * 120
     give_up(broker, job_id, short(ARGUMENTS, id=job_id))
 

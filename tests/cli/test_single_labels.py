@@ -1,4 +1,4 @@
-"""A single label is a question that most models answer with 100 %: the command warns of it."""
+"""The command warns of a single label, to which most models give 100 %."""
 
 import pytest
 
@@ -15,12 +15,12 @@ URL = "https://images.example/owl.jpg"
         (["-l", "car"], "give others to compare it with."),
     ],
 )
-def test_a_single_label_is_warned_of(labels: list[str], advice: str, with_valkey: Home) -> None:
+def test_a_single_label_causes_a_warning(labels: list[str], advice: str, with_valkey: Home) -> None:
     done = with_valkey.run("submit", URL, *labels)
 
     assert done.status == 0
     assert f"is the only label, and most models give a single one 100 %; {advice}" in done.sentence
 
 
-def test_several_labels_may_hold_commas(with_valkey: Home) -> None:
+def test_several_labels_with_commas_cause_no_warning(with_valkey: Home) -> None:
     assert with_valkey.run("submit", URL, "-l", "red, white", "-l", "blue").err == ""

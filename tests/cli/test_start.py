@@ -1,4 +1,4 @@
-"""What the command does before it talks to anybody: help, versions, mistakes."""
+"""What the command does before it connects to Redis: help, versions, and refusals of wrong usage."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ COMMANDS = (
     *("status", "result", "wait", "cancel", "forget", "purge", "doctor", "acl", "dead-letters"),
 )
 
-#: What a command that only explains itself has no use for.
+#: Modules that a command must not load to print its help.
 HEAVY = ("celery", "kombu", "redis", "torch", "transformers", "PIL", "pydantic_settings", "worker")
 
 
@@ -33,15 +33,15 @@ def test_the_bare_command_prints_its_help(home: Home) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str, home: Home) -> None:
+def test_every_command_has_help(command: str, home: Home) -> None:
     done = home.run(command, "-h")
 
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith(f"Usage: nameshot {command}")
 
 
-def test_help_costs_little(home: Home) -> None:
-    home.run("--help")  # Python writes its compiled files
+def test_help_takes_little_cpu_time(home: Home) -> None:
+    home.run("--help")  # the first run writes Python's compiled files
 
     assert min(home.run("--help").cpu_s for _ in range(3)) < 0.4
 
@@ -103,10 +103,10 @@ def test_a_command_used_wrongly_says_so_in_one_sentence(arguments: list[str], wo
     ],
 )
 @pytest.mark.parametrize("command", [["classify", "http://example.com/a.png"], ["bulk", "urls.txt"]])
-def test_an_impossible_question_is_refused_before_anything_is_sent(
+def test_impossible_labels_or_options_are_refused_before_anything_is_sent(
     command: list[str], arguments: list[str], words: str, home: Home
 ) -> None:
-    """No Redis runs here: the refusal does not need one."""
+    """No Redis runs here, because the refusal does not need one."""
     (home.folder / "labels.txt").write_text("bear\n\nfox\n")
 
     done = home.run(*command, *arguments)
@@ -126,7 +126,7 @@ def test_an_impossible_question_is_refused_before_anything_is_sent(
         ("owl.png", "image 2, owl.png: 'owl.png' is neither an http(s):// URL nor a file."),
     ],
 )
-def test_of_several_images_the_bad_one_is_named(command: str, bad: str, words: str, home: Home) -> None:
+def test_the_bad_one_of_several_images_is_named(command: str, bad: str, words: str, home: Home) -> None:
     done = home.run(command, "http://example.com/a.png", bad, "http://example.com/c.png", "-l", "fox")
 
     assert (done.status, done.out) == (2, "")
@@ -153,7 +153,7 @@ def test_without_redis_one_sentence_says_what_to_do(arguments: tuple[str, ...], 
     assert done.sentence.startswith("Redis at redis://127.0.0.1:1/")
 
 
-def test_only_who_has_configured_nothing_is_told_of_the_embedded_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_without_a_configured_redis_the_error_suggests_nameshot_up(monkeypatch: pytest.MonkeyPatch) -> None:
     error = BrokerUnavailable("Redis at redis://localhost:6379/0 cannot be reached.")
     assert sentence(error).endswith("run `nameshot up` in another terminal first.")
 
@@ -161,14 +161,14 @@ def test_only_who_has_configured_nothing_is_told_of_the_embedded_redis(monkeypat
     assert sentence(error) == str(error)
 
 
-def test_an_impossible_setting_is_one_sentence(home: Home) -> None:
+def test_an_impossible_setting_is_reported_in_one_sentence(home: Home) -> None:
     done = home.with_settings(NAMESHOT_BROKER_URL="amqp://example.com").run("status", "an-id")
 
     assert done.status == 1
     assert "NAMESHOT_BROKER_URL must be one redis://" in done.sentence
 
 
-def test_all_gpus_where_there_is_none_is_one_sentence(home: Home) -> None:
+def test_the_option_all_gpus_without_a_gpu_is_refused_in_one_sentence(home: Home) -> None:
     done = home.with_settings(CUDA_VISIBLE_DEVICES="").run("worker", "--gpus", "all")
 
     assert done.status == 1
@@ -177,14 +177,14 @@ def test_all_gpus_where_there_is_none_is_one_sentence(home: Home) -> None:
     )
 
 
-def test_a_ready_file_cannot_tell_of_several_workers(home: Home) -> None:
+def test_a_ready_file_for_several_workers_is_refused(home: Home) -> None:
     done = home.with_settings(NAMESHOT_READY_FILE="ready").run("worker", "--gpus", "0,1")
 
     assert done.status == 1
     assert done.sentence.startswith("NAMESHOT_READY_FILE describes a single worker, but --gpus 0,1 starts 2: ")
 
 
-def test_without_the_workers_part_the_command_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_worker_s_packages_the_command_says_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else name)
 
     with pytest.raises(
@@ -206,7 +206,7 @@ def test_shells_can_complete_commands(shell: str, home: Home) -> None:
     assert "classify" in home.with_settings(**variables).run().out
 
 
-def test_a_reader_that_leaves_early_is_no_error(home: Home) -> None:
+def test_a_reader_that_closes_its_pipe_early_causes_no_error(home: Home) -> None:
     done = subprocess.run(
         ["/bin/bash", "-c", f"{NAMESHOT} --help | true; exit ${{PIPESTATUS[0]}}"],
         env=home.environment,
@@ -219,7 +219,7 @@ def test_a_reader_that_leaves_early_is_no_error(home: Home) -> None:
     assert done.stderr == ""
 
 
-def test_a_terminal_that_knows_ascii_only_gets_ascii(home: Home) -> None:
+def test_a_terminal_that_supports_only_ascii_gets_ascii(home: Home) -> None:
     done = home.with_settings(PYTHONIOENCODING="ascii", PYTHONUTF8="0").run("classify", "梟.png", "-l", "梟")
 
     assert done.status == 2

@@ -1,4 +1,4 @@
-"""Standard streams that are closed or full: a sentence and a status, and no job is lost from sight."""
+"""If standard streams are closed or full, a command prints what it can and exits with a status; no id is lost."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def run(home: Home, command: str, redirection: str) -> "subprocess.CompletedProc
 
 @pytest.mark.parametrize(("redirection", "why"), [(">&-", "it is closed"), (">/dev/full", "No space left on device")])
 @pytest.mark.parametrize("command", ["--version", "--help", "doctor --json", "doctor", "status an-id"])
-def test_output_that_cannot_be_written_is_one_sentence(
+def test_output_that_cannot_be_written_is_reported_in_one_sentence(
     command: str, redirection: str, why: str, with_valkey: Home
 ) -> None:
     done = run(with_valkey, command, redirection)
@@ -41,7 +41,7 @@ def test_output_that_cannot_be_written_is_one_sentence(
 
 @pytest.mark.parametrize("options", ["", "--json"])
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
-def test_jobs_whose_ids_cannot_be_written_are_named_in_the_sentence(
+def test_if_ids_cannot_be_written_the_error_names_the_submitted_jobs(
     redirection: str, options: str, with_valkey: Home
 ) -> None:
     done = run(with_valkey, f"{SUBMIT} {options}", redirection)
@@ -53,7 +53,9 @@ def test_jobs_whose_ids_cannot_be_written_are_named_in_the_sentence(
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
-def test_without_standard_error_a_command_has_its_output_and_its_status(redirection: str, with_valkey: Home) -> None:
+def test_without_standard_error_a_command_still_has_its_output_and_exit_status(
+    redirection: str, with_valkey: Home
+) -> None:
     submitted, refused = run(with_valkey, SUBMIT, redirection), run(with_valkey, "no-such-command", redirection)
 
     assert (submitted.returncode, len(submitted.stdout.split())) == (0, 2)

@@ -1,4 +1,4 @@
-"""Pictures in terminals: what each kind gets to see, and what is never sent to what is no terminal."""
+"""Pictures in terminals: what each kind of terminal shows, and that other outputs get only text."""
 
 import base64
 import io
@@ -37,7 +37,7 @@ print_result(console, "the title", result, draw(console, sys.argv[1], method) if
 XTERM = {"TERM": "xterm"}
 SIXEL = b"\x1b[?62;4;9;22c"
 NO_GRAPHICS = b"\x1b[?6c"
-#: How each protocol begins a picture.
+#: The bytes with which a picture begins in each protocol.
 BEGINNINGS = {"kitty": b"\x1b_G", "iterm": b"\x1b]1337;File=", "sixel": b"\x1bP"}
 OWL = FOLDER / "owl.png"
 
@@ -78,7 +78,7 @@ def test_a_terminal_with_graphics_shows_the_picture_beside_the_bars(
     output = shown(home, attributes=attributes, **environment)
 
     assert drawn(output) == [protocol]
-    # A terminal is asked only if its name does not say it.
+    # The command queries a terminal only if the terminal's name does not imply its protocol.
     assert (QUESTION in output) is (protocol == "sixel")
     before, _, rest = output.partition(f"\x1b[{ROWS}A\x1b7".encode() + BEGINNINGS[protocol])
     assert before.replace(QUESTION, b"").replace(attributes or b"", b"") == b"\r\n" * ROWS
@@ -91,7 +91,7 @@ def test_a_terminal_with_graphics_shows_the_picture_beside_the_bars(
     ("attributes", "environment"),
     [(NO_GRAPHICS, {}), (None, {}), (b"\x1b[?1;2;44c", {}), (SIXEL, {"TERM": "dumb"}), (SIXEL, {"CI": "true"})],
 )
-def test_a_terminal_without_graphics_shows_text_and_blocks_only_if_asked_for(
+def test_a_terminal_without_graphics_gets_text_and_blocks_only_with_the_option_show(
     attributes: bytes | None, environment: dict[str, str], home: Home
 ) -> None:
     began_s = time.monotonic()
@@ -105,21 +105,21 @@ def test_a_terminal_without_graphics_shows_text_and_blocks_only_if_asked_for(
     assert drawn(asked_for) == ([] if environment else ["blocks"])
 
 
-def test_no_show_asks_and_draws_nothing(home: Home) -> None:
+def test_with_no_show_the_command_neither_queries_the_terminal_nor_draws(home: Home) -> None:
     output = shown(home, option="--no-show", attributes=SIXEL)
 
     assert drawn(output) == []
     assert QUESTION not in output
 
 
-def test_a_url_and_a_file_that_is_no_picture_are_text(home: Home) -> None:
+def test_a_url_or_a_file_that_is_no_picture_is_not_drawn(home: Home) -> None:
     (home.folder / "no picture.png").write_text("no picture")
 
     assert QUESTION not in shown(home, image="http://example.com/owl.png", option="--show", attributes=SIXEL)
     assert drawn(shown(home, image="no picture.png", option="--show", attributes=SIXEL)) == []
 
 
-def test_what_was_typed_before_is_left_for_the_shell(home: Home) -> None:
+def test_text_that_the_user_typed_meanwhile_is_left_for_the_shell(home: Home) -> None:
     program = f'"$0" -c "$1" {OWL} ""; read line; echo "the shell got $line"'
     bash = shutil.which("bash")
     assert bash
@@ -131,7 +131,7 @@ def test_what_was_typed_before_is_left_for_the_shell(home: Home) -> None:
     assert b"the shell got ls -l" in output
 
 
-def test_a_command_in_the_background_is_not_stopped_by_the_terminal(home: Home) -> None:
+def test_the_terminal_does_not_stop_a_command_in_the_background(home: Home) -> None:
     bash = shutil.which("bash")
     assert bash
 
@@ -157,7 +157,7 @@ def test_a_pipe_gets_text_whatever_the_environment_says(home: Home) -> None:
     assert drawn(done.stdout) == []
 
 
-def test_without_pillow_only_show_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pillow_only_the_option_show_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
 
     assert drawing_method(Console(), [str(OWL)], show=None) is None
@@ -167,14 +167,14 @@ def test_without_pillow_only_show_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def drawing(image: Path, method: str) -> str:
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=100)
-    thumbnail = draw(console, str(image), method)  # type: ignore[arg-type]  # pytest's parameter
+    thumbnail = draw(console, str(image), method)  # type: ignore[arg-type]  # a parameter of the test
     assert thumbnail
     return thumbnail.drawing
 
 
 @pytest.fixture
 def halves(tmp_path: Path) -> Path:
-    """A wide picture that is red on its left and blue on its right."""
+    """A wide picture whose left half is red and whose right half is blue."""
     image = Image.new("RGB", (64, 32), (255, 0, 0))
     image.paste((0, 0, 255), (32, 0, 64, 32))
     image.save(tmp_path / "halves.png")
@@ -197,7 +197,7 @@ def test_each_protocol_carries_the_picture(halves: Path) -> None:
     assert (sixel[10, 10], sixel[150, 70], len(sixel)) == ((100, 0, 0), (0, 0, 100), 160 * 80)
 
 
-def test_blocks_have_a_colour_above_and_one_below(tmp_path: Path) -> None:
+def test_blocks_have_an_upper_and_a_lower_colour(tmp_path: Path) -> None:
     image = Image.new("RGB", (COLUMNS, 2 * ROWS), (255, 0, 0))
     image.paste((0, 0, 255), (0, 1, COLUMNS, 2))
     image.save(tmp_path / "stripes.png")

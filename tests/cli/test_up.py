@@ -1,4 +1,4 @@
-"""`nameshot up`: a whole system that stays, is found by other commands, and looks after itself."""
+"""`nameshot up` runs a whole system that other commands find, and that restarts its own parts."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.cli.command import NAMESHOT, Home, Running
 from tests.cli.terminal import on_a_terminal
 from tests.valkey_server import ValkeyServer
 
-#: Several starts of a worker, on a machine that has much else to do.
+#: Enough for several starts of a worker on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
 OWL = ("-l", "fox", "-l", "bear", "-l", "seagull", "-l", "owl")
@@ -25,7 +25,7 @@ def picture_url(up: Running, name: str = "owl.png") -> str:
     return f"{information['url']}/pictures/{name}"
 
 
-def test_it_says_what_to_type_in_a_second_terminal(up: Running) -> None:
+def test_up_says_what_to_type_in_a_second_terminal(up: Running) -> None:
     lines = [line.strip() for line in up.out.splitlines()]
     (command,) = (line for line in lines if line.endswith("-l seagull -l owl"))
 
@@ -37,7 +37,7 @@ def test_it_says_what_to_type_in_a_second_terminal(up: Running) -> None:
     assert first.split()[0] == "owl"
 
 
-def test_its_log_and_secrets_are_the_users_alone(up: Running) -> None:
+def test_only_the_user_can_read_up_s_log_and_secrets(up: Running) -> None:
     folder = up.home.folder / "data" / "nameshot"
 
     assert str(folder) in up.out
@@ -45,7 +45,7 @@ def test_its_log_and_secrets_are_the_users_alone(up: Running) -> None:
     assert "redis://" not in up.out + up.err
 
 
-def test_a_program_of_the_users_own_reaches_it_with_the_lines_of_env(up: Running) -> None:
+def test_a_user_s_program_reaches_up_with_the_settings_from_nameshot_env(up: Running) -> None:
     done = up.home.run("env")
 
     assert done.status == 0
@@ -78,7 +78,7 @@ def test_local_files_can_be_classified(up: Running) -> None:
     assert second["result"]["image"]["format"] == "JPEG"
 
 
-def test_an_image_that_fails_is_one_sentence_and_the_others_are_answered(up: Running) -> None:
+def test_a_failed_image_is_reported_in_one_sentence_and_the_others_are_answered(up: Running) -> None:
     missing = picture_url(up, "no-such.png")
 
     done = up.home.run("classify", missing, picture_url(up), "http://127.0.0.1:22/ssh", *OWL)
@@ -99,7 +99,7 @@ def test_a_failed_image_as_json_has_its_code(up: Running) -> None:
     assert done.err == ""
 
 
-def test_a_file_that_is_no_image_is_one_sentence(up: Running) -> None:
+def test_a_file_that_is_no_image_is_reported_in_one_sentence(up: Running) -> None:
     (up.home.folder / "page.html").write_text("<!doctype html><title>not an owl</title>")
 
     done = up.home.run("classify", "page.html", *OWL)
@@ -108,7 +108,7 @@ def test_a_file_that_is_no_image_is_one_sentence(up: Running) -> None:
     assert done.sentence.startswith("page.html: unsupported_format: ")
 
 
-def test_a_submitted_job_is_answered_in_its_own_time(up: Running) -> None:
+def test_a_submitted_job_can_be_read_later(up: Running) -> None:
     job_id = up.home.run("submit", picture_url(up), *OWL, "--top-k", "1").out.strip()
 
     done = up.home.run("result", job_id, "--wait", "60")
@@ -117,7 +117,7 @@ def test_a_submitted_job_is_answered_in_its_own_time(up: Running) -> None:
     assert up.home.run("status", job_id).out == "succeeded\n"
 
 
-def test_the_doctor_is_content(up: Running) -> None:
+def test_the_doctor_finds_nothing_broken(up: Running) -> None:
     done = up.home.run("doctor")
 
     assert done.status == 0, done.out
@@ -125,14 +125,14 @@ def test_the_doctor_is_content(up: Running) -> None:
     assert "bundled, in `nameshot up`" in done.out
 
 
-def test_a_redis_of_the_environment_is_used_instead(up: Running) -> None:
+def test_commands_use_a_redis_from_the_environment_instead_of_up_s(up: Running) -> None:
     elsewhere = up.home.with_settings(NAMESHOT_BROKER_URL="redis://127.0.0.1:1/0")
 
     assert elsewhere.run("submit", picture_url(up), *OWL).sentence.startswith("Redis at redis://127.0.0.1:1/0")
     assert "the environment names another Redis" in elsewhere.run("doctor").out
 
 
-def test_in_a_shell_that_took_its_environment_it_is_the_same_system(up: Running) -> None:
+def test_commands_recognise_up_in_a_shell_with_the_settings_from_nameshot_env(up: Running) -> None:
     named = [line.removeprefix("export ").partition("=") for line in up.home.run("env").out.splitlines()]
     shell = up.home.with_settings(**{name: shlex.split(value)[0] for name, _, value in named})
 
@@ -152,14 +152,14 @@ def test_with_another_redis_a_local_file_is_refused_with_what_to_unset(up: Runni
         assert words in elsewhere.run("classify", FOLDER / "owl.png", *OWL).sentence
 
 
-def test_a_second_one_is_refused(up: Running) -> None:
+def test_a_second_up_is_refused(up: Running) -> None:
     done = up.home.run("up", "--port", "0")
 
     assert done.status == 1
     assert done.sentence.startswith(f"`nameshot up` is already running (process {up.process.pid}, http://127.0.0.1:")
 
 
-def test_a_taken_port_is_one_sentence(up: Running, home: Home) -> None:
+def test_a_taken_port_is_reported_in_one_sentence(up: Running, home: Home) -> None:
     port = picture_url(up).split("/")[2].split(":")[1]
 
     done = home.run("up", "--port", port)
@@ -169,7 +169,7 @@ def test_a_taken_port_is_one_sentence(up: Running, home: Home) -> None:
     home.assert_nothing_runs()
 
 
-def test_a_taken_redis_port_is_one_sentence(home: Home, valkey: ValkeyServer) -> None:
+def test_a_taken_redis_port_is_reported_in_one_sentence(home: Home, valkey: ValkeyServer) -> None:
     done = home.run("up", "--port", "0", "--redis-port", valkey.port)
 
     assert done.status == 1
@@ -179,8 +179,8 @@ def test_a_taken_redis_port_is_one_sentence(home: Home, valkey: ValkeyServer) ->
     home.assert_nothing_runs()
 
 
-def test_a_model_that_cannot_be_loaded_is_one_sentence(home: Home) -> None:
-    """A relative path is one from where the user is."""
+def test_a_model_that_cannot_be_loaded_is_reported_in_one_sentence(home: Home) -> None:
+    """A relative path is relative to the user's working folder."""
     (home.folder / "empty").mkdir()
 
     done = home.with_settings(NAMESHOT_MODEL="./empty").run("up", "--port", "0")
@@ -191,7 +191,7 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence(home: Home) -> None:
     home.assert_nothing_runs()
 
 
-def test_it_survives_the_death_of_its_parts_and_its_data_survives_its_own(home: Home) -> None:
+def test_up_restarts_parts_that_die_and_its_data_survives_its_own_death(home: Home) -> None:
     with home.start("up", "--port", "0") as first:
         first.wait_for("Data and logs")
         settings = home.run("env").out
@@ -223,7 +223,7 @@ def test_it_survives_the_death_of_its_parts_and_its_data_survives_its_own(home: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_while_it_starts_leaves_nothing(number: signal.Signals, home: Home) -> None:
+def test_a_signal_while_up_starts_leaves_nothing_behind(number: signal.Signals, home: Home) -> None:
     with home.start("up", "--port", "0") as running:
         running.wait_for("starting Valkey: ")
 
@@ -234,5 +234,5 @@ def test_a_signal_while_it_starts_leaves_nothing(number: signal.Signals, home: H
     home.assert_nothing_runs()
 
 
-def test_nothing_is_kept_in_the_checkout() -> None:
+def test_up_keeps_no_data_in_the_checkout() -> None:
     assert not list(Path(__file__).parents[2].glob("appendonlydir"))

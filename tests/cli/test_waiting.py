@@ -1,4 +1,4 @@
-"""`nameshot wait`, and the statuses with which it and `nameshot result` tell a script what became of a job."""
+"""`nameshot wait`, and the exit statuses by which `wait` and `result` tell a script how a job ended."""
 
 import signal
 
@@ -27,7 +27,7 @@ def jobs(with_valkey: Home, valkey: ValkeyServer) -> Home:
 
 
 @pytest.mark.parametrize("command", ["result", "wait"])
-def test_the_status_says_what_became_of_a_job(command: str, jobs: Home) -> None:
+def test_the_exit_status_says_how_a_job_ended(command: str, jobs: Home) -> None:
     limit = ("--wait", "0")
 
     assert jobs.run(command, "answered", *limit).status == 0
@@ -38,7 +38,7 @@ def test_the_status_says_what_became_of_a_job(command: str, jobs: Home) -> None:
     assert waiting.sentence.startswith("job queued is queued and has no answer yet")
 
 
-def test_several_jobs_are_waited_for_and_each_says_what_became_of_it(jobs: Home) -> None:
+def test_wait_takes_several_jobs_and_prints_the_outcome_of_each(jobs: Home) -> None:
     done = jobs.run("wait", "answered", "failed", "nobody", "queued", "--wait", "0.2")
 
     assert done.status == EXIT_NO_ANSWER_YET
@@ -50,7 +50,7 @@ def test_several_jobs_are_waited_for_and_each_says_what_became_of_it(jobs: Home)
     assert jobs.run("wait", "answered", "failed").status == 1
 
 
-def test_json_tells_of_every_job_on_its_own_line(jobs: Home) -> None:
+def test_with_json_wait_prints_a_line_for_every_job(jobs: Home) -> None:
     done = jobs.run("wait", "answered", "failed", "nobody", "queued", "--wait", "0", "--json")
 
     assert (done.status, done.err) == (EXIT_NO_ANSWER_YET, "")
@@ -73,7 +73,7 @@ def test_wait_ends_when_the_answer_comes(with_valkey: Home, valkey: ValkeyServer
         assert running.out.startswith("an-id\n  owl")
 
 
-def test_a_wait_says_if_no_worker_runs_and_after_ctrl_c_the_job_goes_on(with_valkey: Home) -> None:
+def test_wait_says_if_no_worker_runs_and_ctrl_c_does_not_cancel_the_job(with_valkey: Home) -> None:
     with_valkey.run("submit", URL, "-l", "fox", "--id", "an-id")
     with with_valkey.start("wait", "an-id") as running:
         running.wait_for("nameshot: no worker takes jobs, so this command waits")

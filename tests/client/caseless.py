@@ -1,8 +1,8 @@
-"""A caller's own kind of string."""
+"""A caller's own class of strings."""
 
 
 class Caseless(str):
-    """Equal to what it does not say."""
+    """A string that also equals strings with other text."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, str) and self.lower() == other.lower()

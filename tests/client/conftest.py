@@ -1,4 +1,4 @@
-"""Clients of the shared Valkey, and a stock Celery worker's hands."""
+"""Fixtures: clients of the shared Valkey, and a `StockWorker` that takes and answers their messages."""
 
 import socket
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def worker(valkey: ValkeyServer) -> Iterator[StockWorker]:
 
 @pytest.fixture
 def closed_url() -> Iterator[str]:
-    """A Redis URL, with a password, where nobody listens and nobody else can begin to."""
+    """A Redis URL with a password, at a port on which no process listens or can begin to listen."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         yield f"redis://:s3cret@127.0.0.1:{reserved.getsockname()[1]}/0"

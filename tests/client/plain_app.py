@@ -1,4 +1,4 @@
-"""A Celery application of somebody else's that serves our task names with canned answers."""
+"""A foreign Celery application that serves our task names with canned answers."""
 
 import os
 from typing import Any

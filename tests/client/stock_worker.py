@@ -1,6 +1,6 @@
-"""The worker's side, played by Celery as anyone installs it: no configuration and no code of ours.
+"""The worker's side, played by Celery as it is installed: without our configuration or code.
 
-Of what our worker does besides it has the two notes by which a client can tell that a message was taken and who has it.
+It adds only the two records of our worker that tell a client that a message was taken, and which worker holds it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TIMINGS_MS = {"queued": 3.1, "fetch": 41.0, "decode": 4.2, "wait": 2.0, "forward
 
 
 def result_for(labels: list[str]) -> dict[str, Any]:
-    """A result as the contract has it; the first label wins."""
+    """Return a result in the contract's form, in which the first label wins."""
     ranking = [{"label": label, "score": 1 / (rank + 1)} for rank, label in enumerate(labels)]
     return {
         "ranking": ranking,
@@ -37,7 +37,7 @@ def result_for(labels: list[str]) -> dict[str, Any]:
     }
 
 
-#: Takes a message as our worker does: counted, and noted as in hand, in one step.
+#: Takes a message as our worker does: counts it and records it as in hand, in one step.
 TAKE = """
 local raw = redis.call('RPOP', KEYS[1])
 if raw then
@@ -71,11 +71,11 @@ class StockWorker:
         return message
 
     def succeed(self, job_id: str, value: Any) -> None:
-        """Store a result."""
+        """Store a successful answer."""
         self._answer(job_id, value, "SUCCESS")
 
     def start(self, job_id: str) -> None:
-        """Say that the job runs, and hold it."""
+        """Record that the job runs, and hold its message."""
         self._broker.hset(IN_HAND, job_id, NAME)
         self.app.backend.store_result(job_id, {"hostname": "w1"}, "STARTED")
 
@@ -84,7 +84,7 @@ class StockWorker:
         self._answer(job_id, error, "FAILURE")
 
     def expire(self, job_id: str) -> None:
-        """Do what Celery's worker does with a message that came too late."""
+        """Do what Celery's worker does with a message that has expired."""
         request = Context(id=job_id)
         self.app.backend.mark_as_revoked(job_id, "expired", request=request, store_result=True)
         self.let_go(job_id)
@@ -94,12 +94,12 @@ class StockWorker:
         self._answer(job_id, TaskRevokedError("revoked"), "REVOKED")
 
     def let_go(self, job_id: str) -> None:
-        """Hold the message no longer: it is acknowledged, or lost."""
+        """Hold the message no longer, as if it were acknowledged or lost."""
         self._broker.hdel(IN_HAND, job_id)
 
     @contextmanager
     def serving(self, queue: str, answer: Callable[[dict[str, Any]], Any]) -> Iterator[None]:
-        """Answer each message of a queue, on a thread, until the block ends. An exception becomes a failure."""
+        """Answer each message of a queue, on a thread, until the block ends. If `answer` raises, store a failure."""
         leaving = threading.Event()
         thread = threading.Thread(target=self._serve, args=(queue, answer, leaving))
         thread.start()

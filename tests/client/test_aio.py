@@ -1,4 +1,4 @@
-"""`AsyncClient`: the same methods, awaited; the event loop is never blocked."""
+"""`AsyncClient` has the methods of `Client`, as coroutines, and never blocks the event loop."""
 
 import asyncio
 import functools
@@ -106,7 +106,9 @@ async def test_a_thousand_tasks_may_submit_at_once(valkey: ValkeyServer) -> None
 
 
 @asynchronous
-async def test_every_refusal_is_the_clients(valkey: ValkeyServer, worker: StockWorker) -> None:
+async def test_asyncio_client_raises_the_errors_of_the_blocking_client(
+    valkey: ValkeyServer, worker: StockWorker
+) -> None:
     async with connected(valkey, max_queue=3) as client:
         with pytest.raises(InvalidJob):
             await client.submit("owl.jpg", LABELS)
@@ -147,7 +149,7 @@ async def test_a_cancelled_task_leaves_no_subscription(valkey: ValkeyServer) -> 
 
 @asynchronous
 async def test_a_task_can_be_cancelled_at_any_step_of_a_call(valkey: ValkeyServer) -> None:
-    # In the midst of connecting, the handshake, sending and reading; a busy machine needs more steps to get as far.
+    # These cancel during connecting, the handshake, sending and reading; a busy machine needs more steps for each.
     for steps in range(1, 60):
         async with connected(valkey) as client:
             submitting = asyncio.create_task(client.submit(URL, LABELS))
@@ -185,7 +187,7 @@ async def test_the_event_loop_goes_on_while_redis_hangs(own_valkey: ValkeyServer
 
 
 @asynchronous
-async def test_a_dead_broker_is_reported_at_once(closed_url: str) -> None:
+async def test_an_unreachable_broker_is_reported_at_once(closed_url: str) -> None:
     async with AsyncClient(closed_url, closed_url) as client:
         for call in (client.submit(URL, LABELS), client.job("a").status(), client.job("a").cancel()):
             with pytest.raises(BrokerUnavailable, match="cannot be reached") as caught:
@@ -220,7 +222,7 @@ async def test_closing_ends_every_wait(valkey: ValkeyServer) -> None:
 
 
 @asynchronous
-async def test_many_images_come_as_outcomes(valkey: ValkeyServer, worker: StockWorker) -> None:
+async def test_classify_many_yields_an_outcome_for_each_image(valkey: ValkeyServer, worker: StockWorker) -> None:
     given = [*(f"https://images.example/{number}.jpg" for number in range(200)), "bad"]
     async with connected(valkey) as client:
         with worker.serving("bulk", answer_all):
@@ -233,7 +235,7 @@ async def test_many_images_come_as_outcomes(valkey: ValkeyServer, worker: StockW
 
 
 @asynchronous
-async def test_an_endless_async_source_is_read_within_bounds_and_may_be_left(
+async def test_an_endless_async_source_is_read_within_bounds_and_can_be_abandoned(
     valkey: ValkeyServer, worker: StockWorker
 ) -> None:
     read = 0
@@ -250,7 +252,7 @@ async def test_an_endless_async_source_is_read_within_bounds_and_may_be_left(
             async with aclosing(client.classify_many(source(), LABELS, in_flight=4)) as stream:
                 async for _ in stream:
                     seen += 1
-                    assert read - seen <= 5 * 32  # four messages under way, and one waiting for its place
+                    assert read - seen <= 5 * 32  # four messages in flight, and one that waits until it may be sent
                     if seen == 500:
                         break
 
@@ -258,7 +260,7 @@ async def test_an_endless_async_source_is_read_within_bounds_and_may_be_left(
 
 
 @asynchronous
-async def test_a_slow_source_holds_up_nothing_that_is_done(valkey: ValkeyServer, worker: StockWorker) -> None:
+async def test_a_slow_source_delays_no_outcome_that_is_ready(valkey: ValkeyServer, worker: StockWorker) -> None:
     more = asyncio.Event()
 
     async def source() -> AsyncIterator[str]:
@@ -277,7 +279,9 @@ async def test_a_slow_source_holds_up_nothing_that_is_done(valkey: ValkeyServer,
 
 
 @asynchronous
-async def test_leaving_early_cancels_what_is_under_way(valkey: ValkeyServer, worker: StockWorker) -> None:
+async def test_closing_classify_many_early_cancels_the_unfinished_jobs(
+    valkey: ValkeyServer, worker: StockWorker
+) -> None:
     async with connected(valkey) as client:
         async with aclosing(client.classify_many([URL] * 10, LABELS, images_per_message=1, in_flight=3)) as stream:
             first = asyncio.ensure_future(anext(stream))
@@ -293,7 +297,7 @@ async def test_leaving_early_cancels_what_is_under_way(valkey: ValkeyServer, wor
 
 
 @asynchronous
-async def test_a_mistake_in_the_source_is_the_callers_and_cancels(valkey: ValkeyServer) -> None:
+async def test_an_exception_in_the_source_reaches_the_caller_and_cancels_what_was_sent(valkey: ValkeyServer) -> None:
     async def source() -> AsyncIterator[str]:
         yield URL
         raise LookupError("no more pages")
@@ -303,7 +307,7 @@ async def test_a_mistake_in_the_source_is_the_callers_and_cancels(valkey: Valkey
             async for _ in client.classify_many(source(), LABELS, images_per_message=1):
                 pass
 
-        assert (await client.queue_depths())["bulk"] == 1  # answered as cancelled: a worker drops it
+        assert (await client.queue_depths())["bulk"] == 1  # it has an answer (cancelled), so a worker drops it
 
 
 @asynchronous
@@ -319,7 +323,7 @@ async def test_a_full_queue_slows_the_stream(
 
 @pytest.mark.timeout(20)
 @asynchronous
-async def test_a_redis_that_was_never_there_ends_the_stream_at_once(closed_url: str) -> None:
+async def test_a_redis_that_was_never_reachable_ends_the_stream_at_once(closed_url: str) -> None:
     async with AsyncClient(closed_url, closed_url) as client:
         with pytest.raises(BrokerUnavailable):
             async for _ in client.classify_many([URL], LABELS):

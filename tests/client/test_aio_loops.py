@@ -1,4 +1,4 @@
-"""One `AsyncClient` in several event loops, as programs use it that call ``asyncio.run`` more than once."""
+"""One `AsyncClient` in several event loops, as in programs that call ``asyncio.run`` more than once."""
 
 import asyncio
 import gc
@@ -25,21 +25,21 @@ async def classify(client: AsyncClient, worker: StockWorker) -> str:
     return (await waiting).best.label
 
 
-def test_asyncio_run_twice_with_one_client(valkey: ValkeyServer, worker: StockWorker) -> None:
+def test_one_client_works_in_two_calls_of_asyncio_run(valkey: ValkeyServer, worker: StockWorker) -> None:
     client = AsyncClient(valkey.broker_url, valkey.result_backend)
 
     for _ in range(3):
         assert asyncio.run(classify(client, worker)) == "fox"
-        eventually(lambda: connections(valkey) == 0)  # each loop takes its connections with it
+        eventually(lambda: connections(valkey) == 0)  # each loop closes its connections when it ends
 
 
-def test_a_loop_in_each_of_two_threads_at_once(valkey: ValkeyServer, worker: StockWorker) -> None:
+def test_one_client_works_in_the_loops_of_two_threads_at_once(valkey: ValkeyServer, worker: StockWorker) -> None:
     client = AsyncClient(valkey.broker_url, valkey.result_backend)
     barrier, seen = threading.Barrier(2, timeout=30), list[str]()
 
     async def use() -> None:
         seen.append(await classify(client, worker))
-        await asyncio.to_thread(barrier.wait)  # both loops are there, with their connections
+        await asyncio.to_thread(barrier.wait)  # both loops run and have connected
         seen.append(await classify(client, worker))
 
     threads = [threading.Thread(target=asyncio.run, args=(use(),)) for _ in range(2)]
@@ -51,7 +51,9 @@ def test_a_loop_in_each_of_two_threads_at_once(valkey: ValkeyServer, worker: Sto
     assert seen == ["fox"] * 4
 
 
-def test_a_wait_that_its_loop_left_behind_is_no_trouble_in_the_next(valkey: ValkeyServer, worker: StockWorker) -> None:
+def test_a_wait_that_an_ended_loop_abandoned_does_not_disturb_the_next_loop(
+    valkey: ValkeyServer, worker: StockWorker
+) -> None:
     client = AsyncClient(valkey.broker_url, valkey.result_backend)
     left = list[asyncio.Task[object]]()
 

@@ -1,4 +1,4 @@
-"""How much was accepted and is not answered: one number for whoever scales workers."""
+"""The backlog, by which operators scale workers: how many messages were accepted and have no answer yet."""
 
 import asyncio
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def hold(broker: redis.Redis, worker: str, messages: int, *, lives: bool) -> Non
         broker.hset(f"nameshot:in-flight:{worker}", f"tag-{number}", "nameshot.default\n{}")
 
 
-def test_nothing_is_no_backlog(client: Client) -> None:
+def test_without_messages_the_backlog_is_zero(client: Client) -> None:
     assert client.backlog() == Backlog(
         {"high": 0, "default": 0, "bulk": 0}, postponed=0, in_hand=0, in_dead_hands=0, workers=0
     )
@@ -51,7 +51,7 @@ def test_every_accepted_message_counts_once_wherever_it_is(client: Client, broke
     assert client.queue_depths() == backlog.waiting
 
 
-def test_it_is_the_same_for_tasks(valkey: ValkeyServer) -> None:
+def test_the_asyncio_client_reports_the_same_backlog(valkey: ValkeyServer) -> None:
     async def count() -> int:
         async with AsyncClient(valkey.broker_url, valkey.result_backend) as client:
             job = await client.submit(URL, LABELS)
@@ -62,8 +62,8 @@ def test_it_is_the_same_for_tasks(valkey: ValkeyServer) -> None:
     assert asyncio.run(count()) == 1
 
 
-def test_a_worker_that_comes_in_between_is_counted_too(client: Client, broker: redis.Redis) -> None:
-    """Its name is not among those that were asked about."""
+def test_messages_of_a_worker_that_starts_during_the_count_are_counted_too(client: Client, broker: redis.Redis) -> None:
+    """The client read the set of workers before this one joined it."""
     from producer.operations.backlog import backlog
 
     operation = backlog("nameshot")

@@ -1,4 +1,4 @@
-"""`classify_many`: any number of images, bounded in flight, each with an outcome of its own."""
+"""`classify_many` sends any number of images, few at a time, and yields an outcome for each."""
 
 import threading
 import time
@@ -35,7 +35,7 @@ def test_every_image_has_one_outcome_with_its_url_and_position(client: Client, w
     assert len(worker.taken) == 4  # 32 + 32 + 32 + 4 images
 
 
-def test_no_images_are_no_messages(client: Client) -> None:
+def test_without_images_no_message_is_sent(client: Client) -> None:
     assert list(client.classify_many([], LABELS)) == []
 
 
@@ -63,7 +63,7 @@ def test_an_endless_source_is_read_only_as_far_as_needed(client: Client, worker:
     with worker.serving("bulk", answer_all), closing(client.classify_many(endless, LABELS, in_flight=2)) as stream:
         assert len(list(islice(stream, 500))) == 500
 
-    assert next(endless) < "https://images.example/7"  # 500 and at most two messages more
+    assert next(endless) < "https://images.example/7"  # the caller got 500; at most two more messages were filled
 
 
 def test_outcomes_come_as_they_finish(client: Client, worker: StockWorker) -> None:
@@ -85,7 +85,7 @@ def test_outcomes_come_as_they_finish(client: Client, worker: StockWorker) -> No
     assert order == [2, 1, 0]
 
 
-def test_or_in_order_if_asked(client: Client, worker: StockWorker) -> None:
+def test_outcomes_come_in_the_input_order_if_ordered_is_set(client: Client, worker: StockWorker) -> None:
     def finish_backwards() -> None:
         for message in reversed([worker.take("bulk") for _ in range(2)]):
             worker.succeed(message.headers["id"], answer_all(message.payload[1]))
@@ -110,14 +110,14 @@ def test_a_bad_url_is_one_outcome_and_the_stream_goes_on(client: Client, worker:
     assert [outcome.image for outcome in outcomes[:2]] == given[:2]
 
 
-def test_bad_urls_alone_send_nothing(client: Client) -> None:
+def test_bad_urls_are_never_sent(client: Client) -> None:
     outcomes = list(islice(client.classify_many((f"bad {number}" for number in count()), LABELS), 1_000))
 
     assert not any(outcome.ok for outcome in outcomes)
     assert client.queue_depths()["bulk"] == 0
 
 
-def test_one_images_failure_is_its_own(client: Client, worker: StockWorker) -> None:
+def test_the_failure_of_an_image_affects_no_other(client: Client, worker: StockWorker) -> None:
     failure = {"error": {"code": "empty", "message": "the body has no bytes.", "retryable": False}}
     with worker.serving("bulk", lambda kwargs: {"outcomes": [failure, *answer_all(kwargs)["outcomes"][1:]]}):
         outcomes = list(client.classify_many(urls(3), LABELS))
@@ -161,7 +161,7 @@ def test_shared_arguments_are_checked_before_anything_is_read(client: Client) ->
 
 
 @pytest.mark.parametrize("url", ["https://img.example/owl.png", b"https://img.example/owl.png"])
-def test_one_url_is_not_taken_for_its_characters(url: Any, client: Client) -> None:
+def test_a_single_url_in_place_of_a_list_is_refused(url: Any, client: Client) -> None:
     with pytest.raises(InvalidJob, match="not a single URL"):
         client.classify_many(url, LABELS)
 
@@ -170,7 +170,7 @@ def test_one_url_is_not_taken_for_its_characters(url: Any, client: Client) -> No
 @pytest.mark.parametrize(
     ("value", "kind"), [(1.5, "float"), (float("nan"), "float"), ("3", "str"), (None, "NoneType"), (True, "bool")]
 )
-def test_numbers_of_images_and_messages_are_whole(name: str, value: Any, kind: str, client: Client) -> None:
+def test_numbers_of_images_and_messages_must_be_whole(name: str, value: Any, kind: str, client: Client) -> None:
     with pytest.raises(InvalidJob, match=f"^{name} must be a whole number, not {kind}.$"):
         client.classify_many(urls(1), LABELS, **{name: value})
 
@@ -189,7 +189,9 @@ def test_messages_shrink_where_the_answer_would_be_too_long(client: Client, work
     assert len(worker.taken) == 3  # 20 images with 1,000 scores each make the 20,000 of one message
 
 
-def test_leaving_early_cancels_what_is_under_way(client: Client, worker: StockWorker, valkey: ValkeyServer) -> None:
+def test_closing_classify_many_early_cancels_the_unfinished_jobs(
+    client: Client, worker: StockWorker, valkey: ValkeyServer
+) -> None:
     with closing(client.classify_many(urls(1_000), LABELS, images_per_message=1, in_flight=5)) as stream:
         answering = threading.Thread(
             target=lambda: worker.succeed(worker.take("bulk").headers["id"], {"outcomes": [result_for(LABELS)]})
@@ -208,7 +210,7 @@ def test_leaving_early_cancels_what_is_under_way(client: Client, worker: StockWo
         assert connection.pubsub_channels("*") == []
 
 
-def test_a_mistake_in_the_source_cancels_too_and_is_the_callers(client: Client) -> None:
+def test_an_exception_in_the_source_cancels_what_was_sent_and_reaches_the_caller(client: Client) -> None:
     def source() -> Iterator[str]:
         yield from urls(3)
         raise LookupError("no more pages")
@@ -216,7 +218,7 @@ def test_a_mistake_in_the_source_cancels_too_and_is_the_callers(client: Client) 
     with pytest.raises(LookupError):
         list(client.classify_many(source(), LABELS, images_per_message=1))
 
-    assert client.queue_depths()["bulk"] == 3  # a worker drops them: they are answered
+    assert client.queue_depths()["bulk"] == 3  # they have answers (cancelled), so a worker drops them
 
 
 def test_a_full_queue_slows_the_stream_and_does_not_end_it(
@@ -239,7 +241,7 @@ def test_a_full_queue_slows_the_stream_and_does_not_end_it(
             worker.succeed(message.headers["id"], answer_all(message.payload[1]))
 
     with Client(valkey.broker_url, valkey.result_backend, max_queue=2) as client:
-        for _ in range(2):  # somebody else's jobs fill the queue before the first message
+        for _ in range(2):  # another client's jobs fill the queue before the first message
             client.submit(urls(1)[0], LABELS, queue="bulk")
         before = scripts_run()
         working = threading.Thread(target=make_room_after_some_refusals)
@@ -282,13 +284,13 @@ def test_a_restart_of_redis_slows_the_stream_and_does_not_end_it(own_valkey: Val
     assert [outcome.ok for outcome in outcomes] == [True] * 40
 
 
-@pytest.mark.timeout(20)  # far below the minute for which a Redis that was there is waited for
-def test_a_redis_that_was_never_there_ends_the_stream_at_once(closed_url: str) -> None:
+@pytest.mark.timeout(20)  # far below the minute that the client would wait for a Redis it had already reached
+def test_a_redis_that_was_never_reachable_ends_the_stream_at_once(closed_url: str) -> None:
     with Client(closed_url, closed_url) as client, pytest.raises(BrokerUnavailable):
         list(client.classify_many(urls(3), LABELS))
 
 
-def test_a_redis_that_was_there_is_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_waits_for_a_redis_that_was_reachable_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     patience = RetryPolicy()
     patience.sent()
     patience.refused(BrokerUnavailable("away"))

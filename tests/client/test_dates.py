@@ -1,4 +1,4 @@
-"""The clock of Redis, not that of a client's machine, writes when a job was sent and when it expires."""
+"""The dates in a message, when it was sent and when it expires, are by Redis's clock, not by the client's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ YEAR_S = 366 * 86_400
 
 
 def newest(broker: redis.Redis) -> dict[str, Any]:
-    """The headers of the message that was sent last."""
+    """Return the headers of the message that was sent last."""
     message = broker.lindex("nameshot.default", 0)
     assert message
     headers: dict[str, Any] = json.loads(message)["headers"]
@@ -73,7 +73,7 @@ def test_a_lost_job_that_is_queued_again_has_new_times(valkey: ValkeyServer) -> 
     lifetime=st.timedeltas(timedelta(microseconds=1), timedelta(seconds=YEAR_S)),
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_date_is_that_of_the_calendar(
+def test_every_time_of_redis_is_written_as_the_calendar_has_it(
     valkey_of_this_run: ValkeyServer, sent_us: int, lifetime: timedelta
 ) -> None:
     script = DATED.replace("redis.call('TIME')", "{ARGV[1], ARGV[2]}") + "return dated('', ARGV[3], '')"

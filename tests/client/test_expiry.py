@@ -9,7 +9,7 @@ from producer import Client, JobExpired
 from producer.contract.names import place_key
 from producer.operations import traces
 from tests.client.stock_worker import IN_HAND, NAME, StockWorker, result_for
-from tests.client.test_standing import put_back
+from tests.client.test_standing import requeue
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
@@ -48,7 +48,7 @@ def test_a_wait_ends_when_the_job_expires(client: Client, monkeypatch: pytest.Mo
         job.result(timeout=30)
 
 
-def test_the_grace_lets_a_worker_with_a_slow_connection_run_what_it_took_in_time(
+def test_a_job_counts_as_queued_for_a_grace_period_after_its_expiry(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(traces, "EXPIRY_GRACE_S", 3_600)
@@ -83,7 +83,7 @@ def test_a_job_that_a_worker_requeued_or_postponed_expires_too(
     assert isinstance(raw, bytes)
     worker.take()
     if hand == "returned":
-        put_back(broker, job.id, raw)
+        requeue(broker, job.id, raw)
     else:
         broker.hset(IN_HAND, job.id, hand)
 

@@ -39,7 +39,7 @@ def life_of(broker: redis.Redis, job_id: str) -> str:
 
 
 def answer(results: redis.Redis, job_id: str, life: str, taken: int | str = 0) -> bool:
-    """What a worker's backend does, for a message of that life that it has just taken."""
+    """Store an answer as a worker's backend does, for a message of that life; return whether Redis took it."""
     keys = (f"celery-task-meta-{job_id}", f"nameshot-forgotten-{job_id}")
     return int(results.eval(FIRST_ANSWER_WINS, 2, *keys, SUCCESS % life, 60, life, taken, "sure")) > 0
 
@@ -82,7 +82,7 @@ def test_a_lost_job_is_forgotten_with_its_claim(client: Client, broker: redis.Re
     assert job.forget() is False
 
 
-def test_nothing_of_a_forgotten_job_is_left_and_workers_are_told_of_its_life(
+def test_a_forgotten_job_leaves_only_a_record_of_its_lives_and_workers_learn_which_life_to_remove(
     client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
 ) -> None:
     job = client.submit(URL, LABELS, job_id="order-17")
@@ -101,7 +101,7 @@ def test_nothing_of_a_forgotten_job_is_left_and_workers_are_told_of_its_life(
 def test_a_message_of_an_earlier_life_never_answers_the_new_job(
     client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
 ) -> None:
-    """Whether it is delivered again, or a worker was frozen with it: both end in this script."""
+    """If it is delivered again, or a frozen worker holds it, `FIRST_ANSWER_WINS` refuses its answer."""
     job = client.submit(URL + "old", LABELS, job_id="order-17")
     old_life = life_of(broker, job.id)
     worker.take()
@@ -116,7 +116,7 @@ def test_a_message_of_an_earlier_life_never_answers_the_new_job(
     assert again.status() == "succeeded"
 
 
-def test_the_life_in_an_answer_is_forgotten_where_an_older_client_noted_no_place(
+def test_without_a_place_key_forget_takes_the_life_from_the_answer(
     client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
 ) -> None:
     job = client.submit(URL, LABELS, job_id="order-17")
@@ -131,7 +131,7 @@ def test_the_life_in_an_answer_is_forgotten_where_an_older_client_noted_no_place
     assert not broker.exists("nameshot:claim:order-17")
 
 
-def test_a_program_that_dies_half_way_leaves_an_id_that_can_be_sent_or_forgotten_again(
+def test_an_id_can_be_submitted_or_forgotten_again_after_a_program_died_while_forgetting_it(
     client: Client, worker: StockWorker, broker: redis.Redis
 ) -> None:
     for then in ("send", "forget"):
@@ -147,7 +147,7 @@ def test_a_program_that_dies_half_way_leaves_an_id_that_can_be_sent_or_forgotten
 
 
 def die_before_the_claim_goes(client: Client, job_id: str) -> Call | Together:
-    """Do all of `forget` but its last call, which is returned."""
+    """Execute all of `forget` but its last call, and return that call."""
     operation = forget("nameshot", job_id, result_ttl_s=60)
     call = next(operation)
     while not (isinstance(call, Call) and "LPUSH" in str(call.command[1])):
@@ -155,7 +155,7 @@ def die_before_the_claim_goes(client: Client, job_id: str) -> Call | Together:
     return call
 
 
-def test_an_id_that_was_sent_again_while_it_was_forgotten_keeps_its_new_job(
+def test_forgetting_leaves_a_job_that_was_submitted_meanwhile_under_the_same_id(
     client: Client, worker: StockWorker, broker: redis.Redis
 ) -> None:
     job = client.submit(URL, LABELS, job_id="order-17")
@@ -171,7 +171,7 @@ def test_an_id_that_was_sent_again_while_it_was_forgotten_keeps_its_new_job(
     assert again.status() == "queued"
 
 
-def test_an_answer_is_taken_by_a_redis_that_is_full(own_valkey: ValkeyServer) -> None:
+def test_a_full_redis_still_stores_answers(own_valkey: ValkeyServer) -> None:
     with own_valkey.connect(1) as results:
         results.config_set("maxmemory", 1)
 
@@ -185,7 +185,7 @@ def now_us(results: redis.Redis) -> int:
 
 
 @pytest.mark.parametrize("life", ["", "life-of-a-plain-client"])
-def test_a_message_that_was_taken_before_its_job_was_forgotten_answers_nothing_though_its_life_is_not_known(
+def test_a_message_of_unknown_life_that_was_taken_before_its_job_was_forgotten_answers_nothing(
     client: Client, results: redis.Redis, life: str
 ) -> None:
     taken = now_us(results)
@@ -201,7 +201,7 @@ def test_a_message_that_was_taken_before_its_job_was_forgotten_answers_nothing_t
     assert answer(results, "order-17", "a-new-life" if life else "", now_us(results))
 
 
-def test_the_new_message_of_an_id_is_not_refused_however_long_ago_it_was_taken_by_another_clock(
+def test_the_new_message_of_a_forgotten_id_is_answered_even_if_a_wrong_clock_says_it_was_taken_earlier(
     client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
 ) -> None:
     job = client.submit(URL, LABELS, job_id="order-17")
@@ -212,7 +212,7 @@ def test_the_new_message_of_an_id_is_not_refused_however_long_ago_it_was_taken_b
     assert answer(results, job.id, "new-life", -3_600_000_000)
 
 
-def test_an_id_that_is_freed_every_day_does_not_gather_what_was_forgotten_of_it(
+def test_old_records_of_forgotten_lives_are_removed_when_an_id_is_forgotten_again(
     client: Client, worker: StockWorker, results: redis.Redis
 ) -> None:
     results.zadd("nameshot-forgotten-order-17", {"long-ago": now_us(results) - 10 * 86_400 * 1_000_000})
@@ -223,7 +223,7 @@ def test_an_id_that_is_freed_every_day_does_not_gather_what_was_forgotten_of_it(
 
 
 @pytest.mark.parametrize("kind", ["string", "list", "set"])
-def test_a_strangers_key_keeps_no_job_from_being_answered_or_forgotten(
+def test_a_key_of_another_program_prevents_neither_answers_nor_forgetting(
     client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis, kind: str
 ) -> None:
     job = client.submit(URL, LABELS, job_id="order-17")
@@ -236,12 +236,12 @@ def test_a_strangers_key_keeps_no_job_from_being_answered_or_forgotten(
     assert not answer(results, job.id, life)
 
 
-def test_what_is_forgotten_of_one_id_is_the_answer_of_no_other() -> None:
+def test_the_key_of_forgotten_lives_can_be_no_answer_key_of_another_id() -> None:
     assert not forgotten_key("x").startswith(answer_key(""))
 
 
 def rest_of(operation: Operation[bool], reply: object) -> Operation[bool]:
-    """An operation from the reply to the call that it waits for."""
+    """Continue an operation with the reply to the call for which it waits."""
     try:
         while True:
             reply = yield operation.send(reply)
@@ -249,10 +249,10 @@ def rest_of(operation: Operation[bool], reply: object) -> Operation[bool]:
         return bool(ended.value)
 
 
-def test_a_job_that_was_sent_and_begun_while_its_id_was_forgotten_stays(
+def test_forgetting_leaves_a_job_that_was_submitted_and_begun_meanwhile_under_the_same_id(
     client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
 ) -> None:
-    """Two clients forget it: the second comes when the first one's new job runs."""
+    """Two clients forget the id: the slower one's call reaches Redis once the faster one's new job runs."""
     job = client.submit(URL, LABELS, job_id="order-17")
     worker.take()
     worker.succeed(job.id, result_for(LABELS))
@@ -274,10 +274,10 @@ def test_a_job_that_was_sent_and_begun_while_its_id_was_forgotten_stays(
     assert answer(results, again.id, life_of(broker, again.id), taken)
 
 
-def test_a_message_that_was_put_back_and_then_purged_never_answers_the_new_job(
+def test_a_requeued_message_that_was_then_purged_never_answers_the_new_job(
     client: Client, valkey: ValkeyServer, broker: redis.Redis, results: redis.Redis
 ) -> None:
-    """A worker may be frozen with it from whose hands it was taken."""
+    """The worker from which the message was requeued may be frozen, and still hold a copy."""
     jobs = [client.submit(URL + "old", LABELS, job_id=job_id) for job_id in ("taken-once", "never-taken")]
     lives = [life_of(broker, job.id) for job in jobs]
     broker.hset("nameshot:in-hand", "taken-once", "returned default 1")

@@ -1,4 +1,4 @@
-"""A client that cannot read what workers hold, because another program overwrote the key, calls no job lost."""
+"""If another program overwrote the record of what workers hold, clients report no job as lost."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,9 @@ def broker(valkey: ValkeyServer) -> Iterator[redis.Redis]:
         yield broker
 
 
-def test_no_job_is_unknown_while_another_program_hides_what_workers_hold(client: Client, broker: redis.Redis) -> None:
+def test_no_job_is_unknown_while_another_program_has_overwritten_the_records_of_held_jobs(
+    client: Client, broker: redis.Redis
+) -> None:
     broker.set(OURS.lease, 1)
     taken, waiting = (client.submit(URL, LABELS, job_id=job_id).id for job_id in ("taken", "waiting"))
     assert take(broker, "tag")

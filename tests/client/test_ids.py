@@ -1,4 +1,4 @@
-"""A job's id is text, which a caller may give as a number or a UUID."""
+"""A job's id is a text; a caller may also pass a number or a UUID."""
 
 import asyncio
 import uuid
@@ -30,7 +30,7 @@ def test_a_number_or_a_uuid_stands_for_its_text(given: Any, client: Client, work
     assert client.forget(given)
 
 
-def test_an_asyncio_client_takes_them_too(valkey: ValkeyServer) -> None:
+def test_an_asyncio_client_accepts_numbers_and_uuids_too(valkey: ValkeyServer) -> None:
     async def states() -> list[str]:
         async with AsyncClient(valkey.broker_url, valkey.result_backend) as client:
             job = await client.submit(URL, LABELS, job_id=17)
@@ -43,7 +43,7 @@ def test_an_asyncio_client_takes_them_too(valkey: ValkeyServer) -> None:
 
 
 @pytest.mark.parametrize("wrong", [True, 1.0, b"17", None, ["17"], {"id": 17}])
-def test_what_is_no_id_is_named_by_its_type(wrong: Any, client: Client) -> None:
+def test_a_value_that_cannot_be_an_id_is_refused_with_its_type(wrong: Any, client: Client) -> None:
     calls: tuple[Any, ...] = (client.job, client.look_up, client.cancel, client.forget, client.position)
     for call in calls:
         with pytest.raises(InvalidJob, match=r"^job_id must be a string, a whole number or a UUID, not \w+\.$"):

@@ -1,4 +1,4 @@
-"""What is once known to be lost: it stays unknown, and is queued anew by the next submission."""
+"""A job that a client once found lost stays unknown, and the next submission queues it again."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import redis
 
 from producer import Client
 from tests.client.stock_worker import StockWorker
-from tests.client.test_standing import LABELS, QUEUE, URL, purge, put_back, submit
+from tests.client.test_standing import LABELS, QUEUE, URL, purge, requeue, submit
 from tests.valkey_server import ValkeyServer
 
 
@@ -17,20 +17,20 @@ def broker(valkey: ValkeyServer) -> Iterator[redis.Redis]:
         yield broker
 
 
-@pytest.mark.parametrize("was_put_back", [False, True])
-def test_a_job_that_is_known_to_be_lost_stays_so_and_is_queued_anew_whatever_waits_since(
-    was_put_back: bool, client: Client, worker: StockWorker, broker: redis.Redis
+@pytest.mark.parametrize("was_requeued", [False, True])
+def test_a_job_found_lost_stays_unknown_while_later_jobs_wait_and_is_queued_again_once(
+    was_requeued: bool, client: Client, worker: StockWorker, broker: redis.Redis
 ) -> None:
     for number in range(3):
         submit(client, f"lost-{number}")
-    if was_put_back:
+    if was_requeued:
         raw = broker.lindex(QUEUE, -1)
         assert isinstance(raw, bytes)
         worker.take()
-        put_back(broker, "lost-0", raw)
+        requeue(broker, "lost-0", raw)
     purge(broker)
     assert client.job("lost-0").status() == "unknown"
-    for _ in range(3):  # which have the numbers of those that were purged
+    for _ in range(3):  # these messages get the numbers of the purged ones
         client.submit(URL, LABELS)
 
     assert client.job("lost-0").status() == "unknown"
@@ -41,7 +41,7 @@ def test_a_job_that_is_known_to_be_lost_stays_so_and_is_queued_anew_whatever_wai
     assert broker.llen(QUEUE) == 4
 
 
-def test_an_observer_notes_nothing_and_is_told_the_same(
+def test_an_observer_also_sees_that_a_job_is_lost_and_writes_nothing(
     client: Client, valkey: ValkeyServer, broker: redis.Redis
 ) -> None:
     submit(client, "order-17")

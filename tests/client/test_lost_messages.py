@@ -1,4 +1,4 @@
-"""A message that is purged or lost while its answer is awaited: whoever waits is told, and a bulk sends it again."""
+"""If a message is lost while a client waits for its answer, the wait ends, and `classify_many` sends it again."""
 
 import asyncio
 import threading
@@ -41,7 +41,7 @@ def answer_all(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("loss", ["purge", "flush"])
-def test_who_waits_for_a_job_that_is_lost_is_told(
+def test_a_client_that_waits_for_a_lost_job_gets_job_not_found(
     loss: str, client: Client, valkey: ValkeyServer, broker: redis.Redis
 ) -> None:
     job = client.submit(URL, LABELS)
@@ -60,7 +60,7 @@ def test_who_waits_for_a_job_that_is_lost_is_told(
     losing.join()
 
 
-def test_a_task_that_waits_for_a_job_that_is_lost_is_told(valkey: ValkeyServer, broker: redis.Redis) -> None:
+def test_a_task_that_waits_for_a_lost_job_gets_job_not_found(valkey: ValkeyServer, broker: redis.Redis) -> None:
     async def lose_one_of_two() -> None:
         async with AsyncClient(valkey.broker_url, valkey.result_backend) as client:
             lost = await client.submit(URL, LABELS)
@@ -75,7 +75,7 @@ def test_a_task_that_waits_for_a_job_that_is_lost_is_told(valkey: ValkeyServer, 
     asyncio.run(lose_one_of_two())
 
 
-def test_who_waits_while_the_broker_is_away_hears_the_answer(own_valkey: ValkeyServer, tmp_path: Path) -> None:
+def test_a_client_that_waits_gets_the_answer_while_the_broker_is_down(own_valkey: ValkeyServer, tmp_path: Path) -> None:
     (tmp_path / "broker").mkdir()
     with ValkeyServer(tmp_path / "broker") as broker, Client(broker.broker_url, own_valkey.result_backend) as client:
         worker = StockWorker(own_valkey)
@@ -85,7 +85,9 @@ def test_who_waits_while_the_broker_is_away_hears_the_answer(own_valkey: ValkeyS
         looks = own_valkey.connect()
         broker.stop()
         before = mget_calls(looks)
-        eventually(lambda: mget_calls(looks) > before + 2)  # looked again and again, in vain
+        eventually(
+            lambda: mget_calls(looks) > before + 2
+        )  # the client has asked the result backend more than once meanwhile
         assert not waiting.done()
 
         worker.succeed(job.id, result_for(LABELS))
@@ -100,7 +102,7 @@ def mget_calls(connection: redis.Redis) -> int:
 
 @contextmanager
 def purged_once(worker: StockWorker, valkey: ValkeyServer, broker: redis.Redis, messages: int) -> Iterator[None]:
-    """Delete the first messages; serve the queue once the first has been sent again."""
+    """Delete the first messages, and serve the queue once the client has sent the first one again."""
     ended = threading.Event()
 
     def lose_then_serve() -> None:
@@ -120,7 +122,7 @@ def purged_once(worker: StockWorker, valkey: ValkeyServer, broker: redis.Redis, 
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-def test_a_bulk_sends_again_what_was_purged(
+def test_classify_many_sends_purged_messages_again(
     ordered: bool, client: Client, worker: StockWorker, valkey: ValkeyServer, broker: redis.Redis
 ) -> None:
     given = ["no url", *(f"https://images.example/{number}.jpg" for number in range(9))]
@@ -134,7 +136,7 @@ def test_a_bulk_sends_again_what_was_purged(
     assert len(worker.taken) == len(set(worker.taken)) == 5
 
 
-def test_a_bulk_of_tasks_sends_again_what_was_purged(
+def test_classify_many_of_the_asyncio_client_sends_purged_messages_again(
     worker: StockWorker, valkey: ValkeyServer, broker: redis.Redis
 ) -> None:
     async def classify() -> list[bool]:
@@ -145,7 +147,7 @@ def test_a_bulk_of_tasks_sends_again_what_was_purged(
         assert asyncio.run(classify()) == [True] * 6
 
 
-def test_a_message_that_is_lost_every_time_ends_as_a_failure_that_says_so(client: Client, broker: redis.Redis) -> None:
+def test_images_of_a_message_that_is_lost_every_time_fail_with_a_reason(client: Client, broker: redis.Redis) -> None:
     ended = threading.Event()
     losses = 0
 

@@ -1,4 +1,4 @@
-"""A wait that times out says if no worker takes jobs, and costs no more than one that does not."""
+"""A wait that times out says if no worker takes jobs, and finding that out does not prolong it."""
 
 import asyncio
 import time
@@ -47,7 +47,7 @@ def wait(request: pytest.FixtureRequest, valkey: ValkeyServer) -> Wait:
 
 @pytest.fixture
 def lease(valkey: ValkeyServer) -> str:
-    """The key of the lease of a worker that is running."""
+    """A running worker's lease; yields its key."""
     key = lease_key("nameshot", NAME)
     with valkey.connect() as connection:
         connection.sadd(workers_key("nameshot"), NAME)
@@ -60,7 +60,7 @@ def commands(valkey: ValkeyServer, name: str) -> int:
         return int(connection.info("commandstats").get(f"cmdstat_{name}", {"calls": 0})["calls"])
 
 
-def test_a_wait_that_no_worker_could_end_says_so(wait: Wait, client: Client) -> None:
+def test_a_wait_that_times_out_without_workers_says_so(wait: Wait, client: Client) -> None:
     job = client.submit(URL, LABELS)
 
     error = wait(job.id, 1.0)
@@ -72,7 +72,9 @@ def test_a_wait_that_no_worker_could_end_says_so(wait: Wait, client: Client) -> 
     )
 
 
-def test_a_worker_whose_lease_has_expired_is_none(wait: Wait, client: Client, lease: str, valkey: ValkeyServer) -> None:
+def test_a_worker_whose_lease_has_expired_does_not_count(
+    wait: Wait, client: Client, lease: str, valkey: ValkeyServer
+) -> None:
     job = client.submit(URL, LABELS)
     with valkey.connect() as connection:
         connection.delete(lease)
@@ -81,7 +83,7 @@ def test_a_worker_whose_lease_has_expired_is_none(wait: Wait, client: Client, le
 
 
 @pytest.mark.usefixtures("lease")
-def test_while_a_worker_runs_the_error_tells_to_try_again(wait: Wait, client: Client) -> None:
+def test_while_a_worker_runs_the_error_says_to_try_again(wait: Wait, client: Client) -> None:
     job = client.submit(URL, LABELS)
 
     error = wait(job.id, 1.0)
@@ -124,9 +126,7 @@ def test_a_job_that_a_worker_holds_lacks_no_worker_even_if_its_queue_does(
 
 
 @pytest.mark.parametrize("timeout", [0, 0.3])
-def test_a_program_that_asks_repeatedly_looks_for_no_worker(
-    timeout: float, wait: Wait, client: Client, valkey: ValkeyServer
-) -> None:
+def test_short_waits_do_not_check_for_workers(timeout: float, wait: Wait, client: Client, valkey: ValkeyServer) -> None:
     job = client.submit(URL, LABELS)
     before = commands(valkey, "smembers")
 
@@ -135,7 +135,7 @@ def test_a_program_that_asks_repeatedly_looks_for_no_worker(
     assert commands(valkey, "smembers") == before
 
 
-def test_callers_whose_waits_end_together_look_once(client: Client, valkey: ValkeyServer) -> None:
+def test_waits_that_end_together_share_one_check_for_workers(client: Client, valkey: ValkeyServer) -> None:
     jobs = client.submit_many([(URL, LABELS)] * 50)
     before = commands(valkey, "smembers")
 
@@ -148,12 +148,12 @@ def test_callers_whose_waits_end_together_look_once(client: Client, valkey: Valk
     errors = asyncio.run(wait())
 
     assert all(isinstance(error, ResultTimeout) for error in errors)
-    # On a busy machine the look may last longer than the waits; it is the same for all of them.
+    # On a busy machine the check may last longer than the waits; all of them share it.
     assert len({error.no_worker for error in errors if isinstance(error, ResultTimeout)}) == 1
     assert commands(valkey, "smembers") == before + 1
 
 
-def test_a_broker_that_does_not_answer_the_look_prolongs_no_wait(tmp_path: Path) -> None:
+def test_a_broker_that_does_not_answer_the_check_for_workers_prolongs_no_wait(tmp_path: Path) -> None:
     for name in ("queues", "answers"):
         (tmp_path / name).mkdir()
     with (

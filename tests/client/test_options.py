@@ -1,4 +1,4 @@
-"""Options by name: both clients have the same, with the same defaults, and refuse any other."""
+"""Both clients have the same options, with the same defaults, and refuse any other by name."""
 
 import asyncio
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_an_unknown_option_is_named_and_nothing_is_sent(name: str, calls: dict[s
 
 
 @pytest.mark.parametrize("name", ["submit", "classify_many"])
-def test_a_call_that_does_not_wait_refuses_a_timeout_and_names_the_one_of_the_download(
+def test_a_call_that_does_not_wait_refuses_timeout_and_suggests_download_timeout(
     name: str, calls: dict[str, Call], client: Client
 ) -> None:
     for call in (calls[name], calls[f"async {name}"]):
@@ -62,7 +62,7 @@ def test_a_call_that_does_not_wait_refuses_a_timeout_and_names_the_one_of_the_do
     assert client.queue_depths() == dict.fromkeys(QUEUES, 0)
 
 
-def test_the_timeout_of_classify_is_the_time_to_wait(calls: dict[str, Call], worker: StockWorker) -> None:
+def test_the_timeout_of_classify_bounds_the_wait(calls: dict[str, Call], worker: StockWorker) -> None:
     for name in ("classify", "async classify"):
         with pytest.raises(ResultTimeout, match=r"had no answer within 0\.1 s"):
             calls[name](timeout=0.1, download_timeout=2.5)

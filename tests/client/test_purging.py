@@ -1,4 +1,4 @@
-"""A purge that dies half-way, or during which workers return what they held."""
+"""A program that dies during a purge, and workers that requeue messages during one."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +16,7 @@ __all__ = ["broker", "results"]  # fixtures
 
 
 def purge_until(operator: Client, is_last: Callable[[Call | Together], bool]) -> None:
-    """Purge, and die before the call for which ``is_last`` holds."""
+    """Purge, and stop before the call for which ``is_last`` is true."""
     operation = purge("nameshot", "default")
     call = next(operation)
     while not is_last(call):
@@ -24,10 +24,10 @@ def purge_until(operator: Client, is_last: Callable[[Call | Together], bool]) ->
 
 
 @pytest.mark.parametrize("calls", range(1, 20))
-def test_wherever_a_purge_dies_no_old_message_answers_a_job_that_was_sent_since(
+def test_wherever_a_purge_stops_no_old_message_answers_a_job_that_was_submitted_later(
     calls: int, client: Client, valkey: ValkeyServer, broker: redis.Redis, results: redis.Redis
 ) -> None:
-    """A worker may be frozen with each message, from whose hands it was taken."""
+    """The worker from which a message was requeued may be frozen, and still hold a copy."""
     job_ids = [f"order-{number}" for number in range(3)]
     for job_id in job_ids:
         client.submit(URL + "old", LABELS, job_id=job_id)
@@ -43,7 +43,7 @@ def test_wherever_a_purge_dies_no_old_message_answers_a_job_that_was_sent_since(
 
     for job_id in job_ids:
         if client.job(job_id).status() == "queued":
-            continue  # its message is left, and the purge may be repeated
+            continue  # its message still waits, and another purge would delete it
         again = client.submit(URL + "new", LABELS, job_id=job_id)
         assert again.is_new
         assert not answer(results, job_id, lives[job_id])
@@ -51,7 +51,7 @@ def test_wherever_a_purge_dies_no_old_message_answers_a_job_that_was_sent_since(
         assert answer(results, job_id, life_of(broker, job_id))
 
 
-def test_jobs_that_a_worker_returns_during_a_purge_still_wait_or_are_deleted_and_never_called_lost(
+def test_jobs_that_a_worker_requeues_during_a_purge_wait_in_order_and_are_not_reported_as_lost(
     client: Client, valkey: ValkeyServer, broker: redis.Redis
 ) -> None:
     held = [client.submit(URL, LABELS, job_id=f"held-{number}") for number in range(3)]
@@ -76,7 +76,7 @@ def test_jobs_that_a_worker_returns_during_a_purge_still_wait_or_are_deleted_and
     assert [job.position() for job in held] == [0, 1, 2]
 
 
-def test_a_purge_that_fails_half_way_says_how_much_it_did(client: Client, valkey: ValkeyServer) -> None:
+def test_a_purge_that_fails_half_way_says_how_many_jobs_it_deleted(client: Client, valkey: ValkeyServer) -> None:
     client.submit_many({"url": URL, "labels": LABELS} for _ in range(5))
     operation = purge("nameshot", "default")
     with Client(valkey.url(0, "worker"), valkey.url(1, "worker")) as operator:

@@ -1,4 +1,4 @@
-"""Redis is away, mute, full or strict: one sentence within three seconds, or patience while waiting."""
+"""Redis is down, silent or full, or refuses: a call raises one sentence within three seconds, and a wait goes on."""
 
 import socket
 import threading
@@ -34,7 +34,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that accepts no connection and refuses none: its backlog is full."""
+    """A port that neither accepts nor refuses a connection, because its backlog is full."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -49,7 +49,7 @@ def silent_port() -> Iterator[int]:
 
 
 def unavailable(call: Callable[[Client], object], client: Client) -> str:
-    """The sentence that the call raises, within the promised time."""
+    """Return the sentence that the call raises within the promised time."""
     started_s = time.monotonic()
     with pytest.raises(BrokerUnavailable) as caught:
         call(client)
@@ -58,23 +58,23 @@ def unavailable(call: Callable[[Client], object], client: Client) -> str:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_nobody_listens(name: str, closed_url: str) -> None:
+def test_a_call_to_a_closed_port_says_that_redis_cannot_be_reached(name: str, closed_url: str) -> None:
     with Client(closed_url, closed_url) as client:
         sentence = unavailable(CALLS[name], client)
 
     assert "cannot be reached" in sentence
     assert "s3cret" not in sentence
-    assert "queued" not in sentence  # nothing was sent, and nothing else is suggested
+    assert "queued" not in sentence  # nothing was sent, and the sentence does not suggest that it was
 
 
 def all_unavailable(clients: dict[str, Client]) -> dict[str, str]:
-    """The sentence that each call raises. All calls wait at the same time, each through a client of its own."""
+    """Return the sentence that each call raises. All calls wait at the same time, each with its own client."""
     with ThreadPoolExecutor(len(CALLS)) as threads:
         waiting = {name: threads.submit(unavailable, CALLS[name], clients[name]) for name in CALLS}
         return {name: future.result() for name, future in waiting.items()}
 
 
-def test_the_network_swallows_everything(silent_port: int) -> None:
+def test_a_network_that_drops_all_packets_is_reported_in_time(silent_port: int) -> None:
     url = f"redis://127.0.0.1:{silent_port}/0"
     with ExitStack() as stack:
         sentences = all_unavailable({name: stack.enter_context(Client(url, url)) for name in CALLS})
@@ -82,7 +82,7 @@ def test_the_network_swallows_everything(silent_port: int) -> None:
     assert [name for name in CALLS if "did not reply in time" not in sentences[name]] == []
 
 
-def test_redis_hangs_between_two_calls(own_valkey: ValkeyServer) -> None:
+def test_a_redis_that_hangs_between_two_calls_is_reported_in_time(own_valkey: ValkeyServer) -> None:
     with ExitStack() as stack:
         urls = own_valkey.broker_url, own_valkey.result_backend
         clients = {name: stack.enter_context(Client(*urls)) for name in CALLS}
@@ -97,7 +97,7 @@ def test_redis_hangs_between_two_calls(own_valkey: ValkeyServer) -> None:
     assert {name for name in CALLS if "may have been queued" in sentences[name]} == {"submit", "submit_many"}
 
 
-def test_a_job_of_doubtful_fate_can_be_submitted_again(own_valkey: ValkeyServer) -> None:
+def test_a_job_that_may_or_may_not_be_queued_can_be_submitted_again(own_valkey: ValkeyServer) -> None:
     with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
         client.queue_depths()
         own_valkey.freeze()
@@ -122,14 +122,14 @@ def test_a_restart_between_two_calls_goes_unnoticed(own_valkey: ValkeyServer) ->
         assert client.queue_depths()["default"] == 2
 
 
-def test_a_connection_that_breaks_in_the_midst_of_a_call_is_tried_again(own_valkey: ValkeyServer) -> None:
+def test_a_call_whose_connection_breaks_is_sent_again(own_valkey: ValkeyServer) -> None:
     with (
         own_valkey.connect() as connection,
         Client(own_valkey.broker_url, own_valkey.result_backend) as client,
         ThreadPoolExecutor(1) as thread,
     ):
         client.queue_depths()
-        connection.client_pause(timeout=10_000, all=False)  # what writes waits
+        connection.client_pause(timeout=10_000, all=False)  # commands that write wait
         submitting = thread.submit(client.submit, URL, LABELS)
         eventually(lambda: any(each["cmd"] == "evalsha" for each in connection.client_list()))
         connection.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -139,7 +139,7 @@ def test_a_connection_that_breaks_in_the_midst_of_a_call_is_tried_again(own_valk
         assert client.queue_depths()["default"] == 1
 
 
-def test_a_wrong_password_is_not_called_an_absence(tmp_path: Path) -> None:
+def test_a_wrong_password_is_not_reported_as_an_unreachable_redis(tmp_path: Path) -> None:
     with ValkeyServer(tmp_path) as server, server.connect() as operator:
         operator.execute_command("ACL", "SETUSER", "default", "resetpass", ">right")
         for password in ("", ":wr0ng@"):
@@ -150,7 +150,7 @@ def test_a_wrong_password_is_not_called_an_absence(tmp_path: Path) -> None:
             assert "wr0ng" not in sentence
 
 
-def test_another_server_on_the_port_is_named_as_one() -> None:
+def test_another_kind_of_server_on_the_port_is_named_as_such() -> None:
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.handle_request).start()
         url = f"redis://127.0.0.1:{server.server_port}/0"
@@ -161,7 +161,7 @@ def test_another_server_on_the_port_is_named_as_one() -> None:
     assert "queued" not in sentence
 
 
-def test_a_user_who_may_not_run_scripts_is_told_so(own_valkey: ValkeyServer) -> None:
+def test_a_redis_user_without_the_right_to_run_scripts_is_named_as_the_cause(own_valkey: ValkeyServer) -> None:
     with own_valkey.connect() as connection:
         connection.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "&*", "+@read", "+client", "+select")
     url = own_valkey.url(0).replace("//", "//reader:pw@")
@@ -169,7 +169,7 @@ def test_a_user_who_may_not_run_scripts_is_told_so(own_valkey: ValkeyServer) -> 
         assert "does not permit this user" in unavailable(CALLS["submit"], client)
 
 
-def test_a_redis_without_memory_takes_nothing_and_claims_nothing(own_valkey: ValkeyServer) -> None:
+def test_a_redis_without_memory_queues_no_job_and_claims_no_id(own_valkey: ValkeyServer) -> None:
     with (
         own_valkey.connect() as connection,
         Client(own_valkey.broker_url, own_valkey.result_backend) as client,
@@ -182,14 +182,14 @@ def test_a_redis_without_memory_takes_nothing_and_claims_nothing(own_valkey: Val
         assert client.queue_depths()["default"] == 0
 
 
-def test_a_replica_is_named_as_one(own_valkey: ValkeyServer) -> None:
+def test_a_replica_is_named_as_the_cause(own_valkey: ValkeyServer) -> None:
     with own_valkey.connect() as connection:
         connection.execute_command("REPLICAOF", "127.0.0.1", "1")
     with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
         assert "read-only replica" in unavailable(CALLS["submit"], client)
 
 
-def test_another_programs_key_in_the_queues_place_claims_nothing(client: Client, valkey: ValkeyServer) -> None:
+def test_if_another_program_overwrote_the_queue_no_id_is_claimed(client: Client, valkey: ValkeyServer) -> None:
     with valkey.connect() as connection:
         connection.set("nameshot.default", "not a list")
 
@@ -197,7 +197,7 @@ def test_another_programs_key_in_the_queues_place_claims_nothing(client: Client,
     assert client.job("a").status() == "unknown"
 
 
-def test_who_waits_through_a_restart_gets_the_answer(own_valkey: ValkeyServer) -> None:
+def test_a_client_that_waits_through_a_restart_gets_the_answer(own_valkey: ValkeyServer) -> None:
     with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
         before, after = client.submit_many([(URL, LABELS)] * 2)
         waiting = [client._listener.wait(job.id) for job in (before, after)]
@@ -206,7 +206,8 @@ def test_who_waits_through_a_restart_gets_the_answer(own_valkey: ValkeyServer) -
         own_valkey.stop()
         own_valkey.start()
         worker = StockWorker(own_valkey)
-        worker.succeed(before.id, result_for(LABELS))  # maybe before the waiter is back, so nobody hears it
+        # The client may not have subscribed again yet, and then misses the announcement.
+        worker.succeed(before.id, result_for(LABELS))
         wait_for_subscriptions(own_valkey, 1)
         worker.succeed(after.id, result_for(LABELS))
 
@@ -214,7 +215,7 @@ def test_who_waits_through_a_restart_gets_the_answer(own_valkey: ValkeyServer) -
         worker.close()
 
 
-def test_who_waits_for_a_job_that_redis_forgot_is_told(tmp_path: Path) -> None:
+def test_a_client_that_waits_for_a_job_that_redis_lost_gets_job_not_found(tmp_path: Path) -> None:
     forgetful = ValkeyServer(tmp_path, options=("--appendonly", "no"))
     with forgetful, Client(forgetful.broker_url, forgetful.result_backend) as client:
         job = client.submit(URL, LABELS)
@@ -238,7 +239,7 @@ def test_a_cut_subscription_is_renewed(client: Client, worker: StockWorker, valk
     assert waiting.result(timeout=20).state == "succeeded"
 
 
-def test_a_redis_that_stays_away_ends_the_wait(own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redis_that_stays_down_ends_the_wait(own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("producer.client.waiting.OUTAGE_S", 0.5)
     with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
         job = client.submit(URL, LABELS)

@@ -1,4 +1,4 @@
-"""Reading answers: every state, every error, and cancelling."""
+"""Clients read answers, in every state and with every error, and cancel jobs."""
 
 import threading
 import time
@@ -35,7 +35,7 @@ def test_a_job_is_queued_then_running_then_succeeded(client: Client, worker: Sto
     assert states == ["queued", "running", "succeeded"]
 
 
-def test_a_result_that_stands_is_read_at_once(client: Client, worker: StockWorker) -> None:
+def test_a_stored_result_is_read_at_once(client: Client, worker: StockWorker) -> None:
     job = client.submit(URL, LABELS)
     worker.succeed(job.id, result_for(LABELS))
 
@@ -45,7 +45,7 @@ def test_a_result_that_stands_is_read_at_once(client: Client, worker: StockWorke
     assert result.image.format == "JPEG"
 
 
-def test_a_result_that_comes_later_wakes_whoever_waits(client: Client, worker: StockWorker) -> None:
+def test_a_result_that_comes_later_wakes_the_waiting_client(client: Client, worker: StockWorker) -> None:
     job = client.submit(URL, LABELS)
     with worker.serving("default", lambda kwargs: result_for(kwargs["candidate_labels"])):
         assert job.result(timeout=10).best.label == "fox"
@@ -56,7 +56,7 @@ def test_classify_submits_and_waits(client: Client, worker: StockWorker) -> None
         assert client.classify(URL, LABELS, timeout=10).best == Score("fox", 1.0)
 
 
-def test_starting_is_no_answer(client: Client, worker: StockWorker) -> None:
+def test_the_start_of_a_job_does_not_end_the_wait(client: Client, worker: StockWorker) -> None:
     job = client.submit(URL, LABELS)
     starting = threading.Timer(0.1, worker.start, [job.id])
     starting.start()
@@ -68,7 +68,7 @@ def test_starting_is_no_answer(client: Client, worker: StockWorker) -> None:
     assert job.status() == "running"
 
 
-def test_a_timeout_names_the_job_and_leaves_it_alone(client: Client) -> None:
+def test_a_timeout_names_the_job_and_does_not_cancel_it(client: Client) -> None:
     job = client.submit(URL, LABELS, job_id="order-17")
 
     with pytest.raises(ResultTimeout, match=r"job order-17 had no answer within 0\.05 s"):
@@ -106,7 +106,7 @@ def test_a_job_revoked_with_celerys_tools_is_cancelled(client: Client, worker: S
         job.result(timeout=1)
 
 
-def test_an_unknown_id_is_not_waited_for(client: Client) -> None:
+def test_a_client_does_not_wait_for_an_unknown_id(client: Client) -> None:
     job = client.job("never-sent")
 
     assert job.status() == "unknown"
@@ -116,7 +116,7 @@ def test_an_unknown_id_is_not_waited_for(client: Client) -> None:
         job.cancel()
 
 
-def test_what_cannot_be_an_id_is_refused(client: Client) -> None:
+def test_a_malformed_job_id_is_refused(client: Client) -> None:
     with pytest.raises(InvalidJob):
         client.job("../order")
 
@@ -127,7 +127,7 @@ def test_the_answer_of_a_plain_celery_clients_job_is_read_too(client: Client, wo
     assert client.job("theirs").result(timeout=1).best.label == "fox"
 
 
-def test_answer_returns_what_result_would_raise(client: Client, worker: StockWorker) -> None:
+def test_answer_returns_the_error_that_result_would_raise(client: Client, worker: StockWorker) -> None:
     job = client.submit(URL, LABELS)
     worker.fail(job.id, JobFailed("empty", "the body has no bytes."))
 
@@ -153,7 +153,7 @@ def test_cancelling_a_queued_job_answers_it(client: Client) -> None:
         job.result(timeout=1)
 
 
-def test_cancelling_wakes_whoever_waits(client: Client) -> None:
+def test_cancelling_wakes_the_waiting_client(client: Client) -> None:
     job = client.submit(URL, LABELS)
     cancelling = threading.Timer(0.2, job.cancel)
     cancelling.start()
@@ -164,7 +164,7 @@ def test_cancelling_wakes_whoever_waits(client: Client) -> None:
     cancelling.join()
 
 
-def test_cancelling_tells_running_workers(client: Client, valkey: ValkeyServer) -> None:
+def test_cancelling_is_announced_to_running_workers(client: Client, valkey: ValkeyServer) -> None:
     job = client.submit(URL, LABELS)
     with valkey.connect() as connection, connection.pubsub(ignore_subscribe_messages=True) as announcements:
         announcements.subscribe("nameshot:cancelled")
@@ -177,7 +177,7 @@ def test_cancelling_tells_running_workers(client: Client, valkey: ValkeyServer) 
     assert heard["data"] == job.id.encode()
 
 
-def test_cancelling_again_or_late_changes_nothing(client: Client, worker: StockWorker) -> None:
+def test_cancelling_a_job_that_has_an_answer_changes_nothing(client: Client, worker: StockWorker) -> None:
     finished, cancelled = client.submit_many([(URL, LABELS)] * 2)
     worker.succeed(finished.id, result_for(LABELS))
     cancelled.cancel()
@@ -187,7 +187,7 @@ def test_cancelling_again_or_late_changes_nothing(client: Client, worker: StockW
     assert finished.result(timeout=1).best.label == "fox"
 
 
-def test_a_cancelled_id_lives_as_long_as_its_answer(client: Client, valkey: ValkeyServer) -> None:
+def test_the_claim_of_a_cancelled_job_lives_as_long_as_its_answer(client: Client, valkey: ValkeyServer) -> None:
     client.submit(URL, LABELS, job_id="order-17").cancel()
 
     with valkey.connect() as broker, valkey.connect(1) as results:
@@ -195,7 +195,7 @@ def test_a_cancelled_id_lives_as_long_as_its_answer(client: Client, valkey: Valk
         assert results.ttl("celery-task-meta-order-17") == pytest.approx(86_400, abs=5)
 
 
-def test_a_cancelled_job_reads_as_revoked_for_celery(client: Client, worker: StockWorker) -> None:
+def test_celery_reads_a_cancelled_job_as_revoked(client: Client, worker: StockWorker) -> None:
     job = client.submit(URL, LABELS)
     job.cancel()
 
@@ -206,7 +206,7 @@ def test_a_cancelled_job_reads_as_revoked_for_celery(client: Client, worker: Sto
 
 
 @pytest.mark.parametrize("payload", ['["not", "a", "meta"]', pytest.param("[" * 100_000, id="too deep")])
-def test_an_announcement_that_celery_could_not_have_written_fails_its_waiter_only(
+def test_an_announcement_that_celery_could_not_have_written_fails_only_the_wait_for_its_job(
     payload: str, client: Client, worker: StockWorker, valkey: ValkeyServer
 ) -> None:
     strange, good = client.submit_many([(URL, LABELS)] * 2)
@@ -232,7 +232,7 @@ def test_an_announcement_that_celery_could_not_have_written_fails_its_waiter_onl
     "entry",
     ["", "nonsense", "[" * 100_000, '["x"]', "{}", '{"status": "SUCCESS"}', '{"status": "FAILURE", "result": 7}'],
 )
-def test_an_entry_that_no_worker_writes_fails_its_job_and_no_other_that_is_waited_for(
+def test_an_answer_that_no_worker_wrote_fails_only_the_wait_for_its_job(
     entry: str, client: Client, worker: StockWorker, valkey: ValkeyServer
 ) -> None:
     spoilt, good = client.submit_many([(URL, LABELS)] * 2)

@@ -1,4 +1,4 @@
-"""What is said of a job: queued while its message is anywhere, unknown once neither message nor answer is left."""
+"""A job is queued while its message exists anywhere, and unknown once neither message nor answer is left."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +37,7 @@ def test_a_job_says_whether_it_is_new(client: Client) -> None:
     assert again == first
 
 
-def test_the_place_of_a_job_stands_beside_its_claim(client: Client, broker: redis.Redis) -> None:
+def test_a_job_has_a_place_key_beside_its_claim(client: Client, broker: redis.Redis) -> None:
     submit(client, "a")
     submit(client, "b")
     broker.incrby(f"{QUEUE}:taken", 40)
@@ -90,28 +90,26 @@ def test_a_position_counts_the_messages_before_it(client: Client, worker: StockW
     assert client.job("never-sent").position() is None
 
 
-def test_a_job_that_was_put_back_waits_before_all_others(
-    client: Client, worker: StockWorker, broker: redis.Redis
-) -> None:
+def test_a_requeued_job_waits_before_all_others(client: Client, worker: StockWorker, broker: redis.Redis) -> None:
     jobs = [client.submit(URL, LABELS) for _ in range(3)]
     raw = broker.lindex(QUEUE, -1)
     assert isinstance(raw, bytes)
     worker.take()
-    put_back(broker, jobs[0].id, raw)
+    requeue(broker, jobs[0].id, raw)
 
     assert [job.status() for job in jobs] == ["queued"] * 3
     assert [job.position() for job in jobs] == [0, 1, 2]
 
 
-def put_back(broker: redis.Redis, job_id: str, raw: bytes) -> None:
-    """Return a message to the front, as a worker's scripts do."""
+def requeue(broker: redis.Redis, job_id: str, raw: bytes) -> None:
+    """Requeue a message as a worker's scripts do."""
     number = broker.decr(f"{QUEUE}:taken") + 1
     broker.rpush(QUEUE, raw)
     broker.hset(IN_HAND, job_id, f"returned default {number}")
 
 
 @pytest.mark.parametrize("hand", ["a-host/1/n00", "postponed 1772366400.25"])
-def test_a_job_that_a_worker_holds_or_put_aside_is_never_unknown(
+def test_a_job_that_a_worker_holds_or_postponed_is_never_unknown(
     hand: str, client: Client, worker: StockWorker, broker: redis.Redis
 ) -> None:
     job = client.submit(URL, LABELS)
@@ -122,7 +120,7 @@ def test_a_job_that_a_worker_holds_or_put_aside_is_never_unknown(
     assert not client.submit(URL, LABELS, job_id=job.id).is_new
 
 
-def test_a_start_is_no_proof_of_life(client: Client, worker: StockWorker) -> None:
+def test_a_started_job_whose_message_is_lost_is_unknown(client: Client, worker: StockWorker) -> None:
     job = client.submit(URL, LABELS)
     worker.take()
     worker.start(job.id)
@@ -134,11 +132,11 @@ def test_a_start_is_no_proof_of_life(client: Client, worker: StockWorker) -> Non
 
 
 def purge(broker: redis.Redis) -> None:
-    """As `celery purge` does, and whoever deletes a queue."""
+    """Delete a queue's list, as `celery purge` does."""
     broker.delete(QUEUE)
 
 
-def test_a_job_whose_queue_was_purged_by_a_stranger_is_unknown_at_once_when_the_queue_is_empty(
+def test_a_job_whose_queue_another_program_purged_is_unknown_at_once_if_the_queue_is_empty(
     client: Client, broker: redis.Redis
 ) -> None:
     job = client.submit(URL, LABELS)
@@ -152,7 +150,7 @@ def test_a_job_whose_queue_was_purged_by_a_stranger_is_unknown_at_once_when_the_
         job.cancel()
 
 
-def test_after_a_strangers_purge_it_may_be_queued_until_as_many_were_taken(
+def test_a_job_that_another_program_purged_is_unknown_once_workers_took_as_many_later_messages(
     client: Client, worker: StockWorker, broker: redis.Redis
 ) -> None:
     lost = [client.submit(URL, LABELS) for _ in range(2)]
@@ -169,7 +167,7 @@ def test_after_a_strangers_purge_it_may_be_queued_until_as_many_were_taken(
 
 
 @pytest.mark.parametrize("payload", [LABELS, ["another"]])
-def test_a_lost_job_is_queued_anew_with_whatever_payload(
+def test_a_lost_job_is_queued_again_with_any_payload(
     payload: list[str], client: Client, worker: StockWorker, broker: redis.Redis, valkey: ValkeyServer
 ) -> None:
     submit(client, "order-17")
@@ -182,12 +180,12 @@ def test_a_lost_job_is_queued_anew_with_whatever_payload(
     assert again.status() == "queued"
     assert worker.take().payload[1]["candidate_labels"] == payload
     with valkey.connect(1) as results:
-        # A frozen worker may hold the lost message; its answer to the same question is as good as any.
+        # A frozen worker may still hold the lost message; if the question is the same, its answer is right too.
         forgotten = results.zrange("nameshot-forgotten-order-17", 0, -1)
         assert forgotten == ([] if payload == LABELS else [b"", life.encode()])
 
 
-def test_many_jobs_among_them_lost_and_standing_ones_are_each_queued_once(
+def test_submit_many_queues_lost_jobs_again_but_no_answered_or_waiting_one(
     client: Client, worker: StockWorker, broker: redis.Redis
 ) -> None:
     def jobs(labels: list[str]) -> list[dict[str, Any]]:
@@ -208,7 +206,7 @@ def test_many_jobs_among_them_lost_and_standing_ones_are_each_queued_once(
     assert client.queue_depths()["default"] == 5
 
 
-def test_all_jobs_of_a_queue_that_a_stranger_purged_can_be_sent_again_in_one_call(
+def test_all_jobs_of_a_queue_that_another_program_purged_can_be_submitted_again_in_one_call(
     client: Client, broker: redis.Redis
 ) -> None:
     jobs = [{"url": URL, "labels": LABELS, "job_id": f"order-{number}"} for number in range(250)]
@@ -223,7 +221,7 @@ def test_all_jobs_of_a_queue_that_a_stranger_purged_can_be_sent_again_in_one_cal
     assert client.queue_depths()["default"] == 250
 
 
-def test_an_answer_that_was_lost_leaves_its_id_free(client: Client, worker: StockWorker, valkey: ValkeyServer) -> None:
+def test_the_id_of_a_lost_answer_is_free(client: Client, worker: StockWorker, valkey: ValkeyServer) -> None:
     job = client.submit(URL, LABELS, job_id="order-17")
     worker.take()
     worker.succeed(job.id, result_for(LABELS))
@@ -234,7 +232,7 @@ def test_an_answer_that_was_lost_leaves_its_id_free(client: Client, worker: Stoc
     assert client.submit(URL, ["another"], job_id="order-17").is_new
 
 
-def test_a_broker_that_lost_everything_leaves_its_ids_free(client: Client, broker: redis.Redis) -> None:
+def test_all_ids_are_free_after_the_broker_lost_everything(client: Client, broker: redis.Redis) -> None:
     job = client.submit(URL, LABELS, job_id="order-17")
     broker.flushall()
 
@@ -243,7 +241,7 @@ def test_a_broker_that_lost_everything_leaves_its_ids_free(client: Client, broke
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_an_older_clients_job_is_queued_while_anything_waits(
+def test_a_job_without_a_place_key_is_queued_while_any_message_waits(
     queue: str, client: Client, worker: StockWorker, broker: redis.Redis
 ) -> None:
     job = client.submit(URL, LABELS)
@@ -261,13 +259,14 @@ def test_an_older_clients_job_is_queued_while_anything_waits(
     assert job.status() == "unknown"
 
 
-def test_a_place_that_an_older_version_left_standing_is_not_trusted(
+def test_a_place_key_that_outlives_its_claim_proves_no_loss(
     client: Client, worker: StockWorker, broker: redis.Redis
 ) -> None:
     job = client.submit(URL, LABELS)
     worker.take()
     worker.let_go(job.id)
-    # An older worker shortens the claim of an answered job alone; then an older client claims it anew.
+    # A worker of an older version shortens only the claim of an answered job, not the place key's life; afterwards a
+    # client of that version claims the id again.
     broker.expire(f"nameshot:claim:{job.id}", 60)
     broker.lpush(QUEUE, "anything")
 
@@ -275,7 +274,9 @@ def test_a_place_that_an_older_version_left_standing_is_not_trusted(
 
 
 @pytest.mark.parametrize("trace", ["in flight", "postponed", "waiting"])
-def test_what_an_older_worker_may_hold_is_not_called_unknown(trace: str, client: Client, broker: redis.Redis) -> None:
+def test_a_job_that_a_worker_of_an_older_version_may_hold_is_not_unknown(
+    trace: str, client: Client, broker: redis.Redis
+) -> None:
     job = client.submit(URL, LABELS)
     raw = broker.rpop(QUEUE)
     assert isinstance(raw, bytes)
@@ -287,24 +288,26 @@ def test_what_an_older_worker_may_hold_is_not_called_unknown(trace: str, client:
             broker.zadd("nameshot:postponed", {b"tag\n" + QUEUE.encode() + b"\n" + raw: 1})
         case "waiting":
             broker.rpush(QUEUE, raw)
-            broker.incrby(f"{QUEUE}:taken", 10)  # by others
+            broker.incrby(f"{QUEUE}:taken", 10)  # workers took ten other messages
 
     assert job.status() == "queued"
     broker.srem("nameshot:workers", OLD_WORKER)
     broker.set("nameshot:mixed", "1")
-    assert job.status() == ("unknown" if trace == "in flight" else "queued")  # it returned what it held when it left
+    assert job.status() == (
+        "unknown" if trace == "in flight" else "queued"
+    )  # a worker returns what it holds before it leaves the set
     broker.delete(QUEUE, "nameshot:postponed")
     assert job.status() == "unknown"
 
 
-def test_a_leftover_of_an_earlier_message_does_not_hide_the_present_one(client: Client, broker: redis.Redis) -> None:
+def test_a_record_of_an_earlier_message_does_not_hide_that_a_job_waits(client: Client, broker: redis.Redis) -> None:
     job = client.submit(URL, LABELS)
     broker.hset(IN_HAND, job.id, "returned default 0")
 
     assert (job.status(), job.position()) == ("queued", 0)
 
 
-def test_keys_of_a_wrong_kind_hide_no_job(client: Client, broker: redis.Redis) -> None:
+def test_keys_of_a_wrong_type_hide_no_job(client: Client, broker: redis.Redis) -> None:
     job = client.submit(URL, LABELS)
     broker.set(IN_HAND, "a text")
     broker.set("nameshot.high", "a text")

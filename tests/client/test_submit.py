@@ -1,4 +1,4 @@
-"""Sending jobs: checked first, then queued once per id, or refused with a sentence."""
+"""A client checks a job, and queues it once per id or refuses it with a sentence."""
 
 import asyncio
 import hashlib
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from producer import AsyncClient, ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
+from producer import AsyncClient, ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull
 from producer.contract.names import QUEUES
 from producer.messages.submission import CHUNK_CHARACTERS, MessageWriter
 from tests.client.stock_worker import StockWorker, result_for
@@ -20,7 +20,7 @@ URL = "https://images.example/owl.jpg"
 LABELS = ["fox", "owl"]
 
 
-def test_a_job_waits_in_the_queue_it_was_sent_to(client: Client) -> None:
+def test_a_job_waits_in_the_queue_that_its_client_chose(client: Client) -> None:
     client.submit(URL, LABELS)
     client.submit(URL, LABELS, queue="high")
     client.submit(URL, LABELS, queue="high")
@@ -66,12 +66,12 @@ def test_an_answered_id_is_still_taken(client: Client, worker: StockWorker) -> N
     assert again.result(timeout=1).best.label == "fox"
 
 
-def test_an_id_stands_for_the_same_payload_as_in_earlier_versions(client: Client, valkey: ValkeyServer) -> None:
+def test_the_digest_of_a_payload_is_that_of_earlier_versions(client: Client, valkey: ValkeyServer) -> None:
     client.submit(
         URL, ["fox", "フクロウ"], hypothesis_template=["a {}", "{}!"], top_k=1, download_timeout=2, job_id="order-17"
     )
 
-    # Claims outlive an upgrade of the client, and two versions may submit at once.
+    # Claims outlive an upgrade of the client, and two versions may submit at the same time.
     written = """nameshot.classify
 {"candidate_labels":["fox","\\u30d5\\u30af\\u30ed\\u30a6"],"hypothesis_template":["a {}","{}!"],\
 "image":"https://images.example/owl.jpg","timeout":2.0,"top_k":1}"""
@@ -84,6 +84,17 @@ def test_an_id_is_claimed_for_a_week_beyond_the_life_of_a_result(client: Client,
 
     with valkey.connect() as connection:
         assert connection.ttl("nameshot:claim:order-17") == pytest.approx(86_400 + 7 * 86_400, abs=5)
+
+
+def test_hundreds_of_threads_may_share_a_client(valkey: ValkeyServer, client: Client) -> None:
+    """More than the hundred connections after which redis-py's pool refuses to open another."""
+    threads = 150
+    with valkey.connect(0) as operator, ThreadPoolExecutor(threads) as pool:
+        operator.execute_command("CLIENT", "PAUSE", 300, "WRITE")  # until then all threads need a connection at once
+        jobs = list(pool.map(lambda _: client.submit(URL, LABELS), range(threads)))
+
+    assert len({job.id for job in jobs}) == threads
+    assert client.queue_depths()["default"] == threads
 
 
 def test_threads_that_submit_the_same_id_at_once_queue_one_message(client: Client) -> None:
@@ -117,11 +128,11 @@ def test_a_full_queue_refuses_new_jobs_and_says_when_to_try_again(valkey: Valkey
 
         assert refused.value.retry_after_s > 0
         assert client.job("late").status() == "unknown"  # its id is free
-        assert client.submit(URL, LABELS, job_id="a").status() == "queued"  # a known one is no new message
+        assert client.submit(URL, LABELS, job_id="a").status() == "queued"  # a known id adds no message
         client.submit(URL, LABELS, queue="high")  # the limit is per queue
 
 
-def test_the_prefix_keeps_two_systems_apart(client: Client, valkey: ValkeyServer) -> None:
+def test_two_systems_with_different_prefixes_share_a_redis(client: Client, valkey: ValkeyServer) -> None:
     with Client(valkey.url(0, "producer", "other"), valkey.url(1, "producer", "other"), queue_prefix="other") as other:
         other.submit(URL, LABELS, job_id="order-17")
         client.submit("https://images.example/car.jpg", LABELS, job_id="order-17")
@@ -174,7 +185,9 @@ def test_many_jobs_are_single_messages_in_order(client: Client, worker: StockWor
     assert jobs[1].id == "mine"
 
 
-def test_each_job_has_the_labels_that_its_list_held_then(client: Client, worker: StockWorker) -> None:
+def test_each_job_of_submit_many_has_the_labels_that_its_list_held_when_it_was_read(
+    client: Client, worker: StockWorker
+) -> None:
     labels = ["fox"]
 
     def jobs() -> Iterator[tuple[str, list[str]]]:
@@ -201,7 +214,7 @@ def test_each_job_has_the_labels_that_its_list_held_then(client: Client, worker:
         ({"hypothesis_template": "{}"}, {"hypothesis_template": {"{}": 1}}, "template must be a string, not dict"),
     ],
 )
-def test_a_wrong_job_is_refused_at_its_position_however_alike_an_accepted_one(
+def test_submit_many_refuses_a_wrong_job_that_resembles_an_accepted_one_and_names_its_position(
     client: Client, accepted: dict[str, Any], refused: dict[str, Any], sentence: str
 ) -> None:
     jobs = [{"url": URL, "labels": LABELS, **each} for each in (accepted, accepted, refused)]
@@ -213,7 +226,7 @@ def test_a_wrong_job_is_refused_at_its_position_however_alike_an_accepted_one(
     assert client.queue_depths()["default"] == 4
 
 
-def test_messages_with_a_thousand_labels_travel_fewer_at_a_time() -> None:
+def test_the_more_labels_the_fewer_messages_are_sent_at_a_time() -> None:
     labels = [f"label {number}" for number in range(1_000)]
 
     chunks = [chunk for chunk, _ in MessageWriter("nameshot", 60).chunks([(URL, labels)] * 100)]
@@ -230,7 +243,7 @@ def test_many_jobs_may_come_from_any_iterable(client: Client) -> None:
     assert client.queue_depths()["default"] == 1_234
 
 
-def test_many_jobs_end_at_the_first_bad_one_and_those_before_it_are_queued(client: Client) -> None:
+def test_submit_many_stops_at_the_first_bad_job_and_earlier_jobs_are_queued(client: Client) -> None:
     with pytest.raises(InvalidJob, match=r"jobs\[130\]: url must be an absolute http"):
         client.submit_many(("no url" if number == 130 else URL, LABELS) for number in count())
 
@@ -251,7 +264,7 @@ def submit_many_async(valkey: ValkeyServer, jobs: Iterator[Any]) -> None:
 
 
 @pytest.mark.parametrize("submit_many", [submit_many_blocking, submit_many_async])
-def test_a_mistake_in_the_source_of_many_jobs_is_the_callers_and_those_before_it_are_queued(
+def test_an_exception_in_the_source_of_many_jobs_reaches_the_caller_and_earlier_jobs_are_queued(
     submit_many: Callable[[ValkeyServer, Iterator[Any]], None], client: Client, valkey: ValkeyServer
 ) -> None:
     mistake = LookupError("no more pages")
@@ -268,7 +281,7 @@ def test_a_mistake_in_the_source_of_many_jobs_is_the_callers_and_those_before_it
     assert client.queue_depths()["default"] == 150
 
 
-def test_many_jobs_end_where_the_queue_is_full_and_can_be_repeated(valkey: ValkeyServer, client: Client) -> None:
+def test_submit_many_stops_where_the_queue_is_full_and_can_be_repeated(valkey: ValkeyServer, client: Client) -> None:
     jobs = [{"url": URL, "labels": LABELS, "job_id": f"order-{number}"} for number in range(300)]
     with (
         Client(valkey.broker_url, valkey.result_backend, max_queue=250) as limited,
@@ -281,7 +294,7 @@ def test_many_jobs_end_where_the_queue_is_full_and_can_be_repeated(valkey: Valke
     assert client.queue_depths()["default"] == 300
 
 
-def test_each_queue_of_many_jobs_has_its_own_limit_and_known_ids_take_no_room(valkey: ValkeyServer) -> None:
+def test_submit_many_counts_each_queues_limit_separately_and_known_ids_not_at_all(valkey: ValkeyServer) -> None:
     jobs = [{"url": URL, "labels": LABELS, "job_id": f"a-{n}", "queue": queue} for n, queue in enumerate(QUEUES * 2)]
     with Client(valkey.broker_url, valkey.result_backend, max_queue=2) as client:
         client.submit_many([*jobs, *jobs])
@@ -292,7 +305,7 @@ def test_each_queue_of_many_jobs_has_its_own_limit_and_known_ids_take_no_room(va
         assert client.queue_depths() == {"high": 2, "default": 2, "bulk": 2}
 
 
-def test_many_jobs_end_at_a_conflict(client: Client) -> None:
+def test_submit_many_stops_at_a_conflict(client: Client) -> None:
     client.submit(URL, ["another"], job_id="order-2")
 
     with pytest.raises(JobConflict, match=r"order-2 was already used.* Jobs that were queued before this one: 2\."):
@@ -302,12 +315,14 @@ def test_many_jobs_end_at_a_conflict(client: Client) -> None:
 
 
 @pytest.mark.parametrize("job", [{"url": URL}, {"url": URL, "labels": LABELS, "color": 1}, URL, (URL,), None])
-def test_what_is_no_job_is_named_by_its_position(client: Client, job: Any) -> None:
+def test_an_item_that_is_no_job_is_named_by_its_position(client: Client, job: Any) -> None:
     with pytest.raises(InvalidJob, match=r"^jobs\[0\]: "):
         client.submit_many([job])
 
 
-def test_settings_come_from_the_environment_once(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_reads_the_environment_only_when_it_is_made(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NAMESHOT_BROKER_URL", valkey.broker_url)
     monkeypatch.setenv("NAMESHOT_RESULT_BACKEND", valkey.result_backend)
     monkeypatch.setenv("NAMESHOT_MAX_QUEUE", "1")
@@ -316,11 +331,3 @@ def test_settings_come_from_the_environment_once(valkey: ValkeyServer, monkeypat
         client.submit(URL, LABELS)
         with pytest.raises(QueueFull):
             client.submit(URL, LABELS)
-
-
-def test_an_impossible_setting_is_one_sentence_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NAMESHOT_MAX_QUEUE", "many")
-
-    with pytest.raises(SettingsError) as refused:
-        Client()
-    assert str(refused.value) == "NAMESHOT_MAX_QUEUE is 'many' and cannot be used; it should be a valid integer."

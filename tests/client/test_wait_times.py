@@ -1,4 +1,4 @@
-"""How long a caller may wait: any number of seconds, for both clients."""
+"""With both clients, a caller may wait any number of seconds."""
 
 import asyncio
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def wait(request: pytest.FixtureRequest, valkey: ValkeyServer) -> Wait:
 
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e10, 1e308, 10**400], ids=["inf", "1e10", "1e308", "10**400"])
-def test_a_wait_longer_than_a_life_lasts_until_the_answer(
+def test_a_wait_may_be_longer_than_any_clock_can_count(
     timeout: float, wait: Wait, client: Client, worker: StockWorker, valkey: ValkeyServer
 ) -> None:
     job = client.submit(URL, LABELS)
@@ -54,7 +54,9 @@ def test_a_wait_longer_than_a_life_lasts_until_the_answer(
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("-inf")])
-def test_no_time_is_a_look_at_what_stands(timeout: float, wait: Wait, client: Client, worker: StockWorker) -> None:
+def test_a_wait_of_no_time_returns_only_a_stored_answer(
+    timeout: float, wait: Wait, client: Client, worker: StockWorker
+) -> None:
     job = client.submit(URL, LABELS)
 
     with pytest.raises(ResultTimeout, match=f"job {job.id} had no answer within 0 s"):
@@ -64,14 +66,14 @@ def test_no_time_is_a_look_at_what_stands(timeout: float, wait: Wait, client: Cl
 
 
 @pytest.mark.parametrize(("timeout", "kind"), [(float("nan"), "nan"), ("3", "str"), (True, "bool")])
-def test_what_is_no_number_of_seconds_is_refused(timeout: Any, kind: str, wait: Wait, client: Client) -> None:
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(timeout: Any, kind: str, wait: Wait, client: Client) -> None:
     job = client.submit(URL, LABELS)
 
     with pytest.raises(InvalidJob, match=f"^timeout must be a number of seconds or None, not {kind}.$"):
         wait(job.id, timeout)
 
 
-def test_a_wrong_wait_is_refused_before_anything_is_sent(client: Client, valkey: ValkeyServer) -> None:
+def test_classify_refuses_a_wrong_timeout_before_it_sends_anything(client: Client, valkey: ValkeyServer) -> None:
     async def classify() -> None:
         async with AsyncClient(valkey.broker_url, valkey.result_backend) as client:
             await client.classify(URL, LABELS, timeout=float("nan"))

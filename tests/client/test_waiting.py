@@ -1,4 +1,4 @@
-"""Waiting costs one connection, however many jobs are awaited, and leaves nothing behind."""
+"""A client waits for any number of jobs over one connection, and leaves nothing behind afterwards."""
 
 import gc
 import os
@@ -67,7 +67,7 @@ def test_threads_may_share_a_client(client: Client, worker: StockWorker, valkey:
     eventually(lambda: subscriptions(valkey) == 0)
 
 
-def test_two_may_wait_for_the_same_job(client: Client, worker: StockWorker) -> None:
+def test_two_threads_may_wait_for_the_same_job(client: Client, worker: StockWorker) -> None:
     job = client.submit(URL, LABELS)
     with ThreadPoolExecutor(2) as threads:
         both = [threads.submit(job.result, 10) for _ in range(2)]
@@ -76,8 +76,8 @@ def test_two_may_wait_for_the_same_job(client: Client, worker: StockWorker) -> N
         assert both[0].result() == both[1].result()
 
 
-def test_who_asks_again_at_once_is_answered_again(client: Client, worker: StockWorker) -> None:
-    """The answer was announced a moment ago, on a subscription that has not ended yet."""
+def test_a_second_wait_right_after_the_answer_gets_the_answer_too(client: Client, worker: StockWorker) -> None:
+    """Redis has just announced the answer, on a subscription that has not ended yet."""
     for _ in range(50):
         job = client.submit(URL, LABELS)
         first = client._listener.wait(job.id)
@@ -95,7 +95,7 @@ def test_a_timeout_ends_the_subscription(client: Client, valkey: ValkeyServer) -
     eventually(lambda: subscriptions(valkey) == 0)
 
 
-def test_one_who_gives_up_does_not_stop_another(client: Client, worker: StockWorker) -> None:
+def test_a_wait_that_times_out_ends_no_other_wait_for_the_job(client: Client, worker: StockWorker) -> None:
     job = client.submit(URL, LABELS)
     patient = client._listener.wait(job.id)
     with pytest.raises(ResultTimeout):
@@ -105,7 +105,7 @@ def test_one_who_gives_up_does_not_stop_another(client: Client, worker: StockWor
     assert patient.result(timeout=10).state == "succeeded"
 
 
-def test_an_idle_listener_closes_its_connection_and_comes_back(
+def test_an_idle_listener_closes_its_connection_and_connects_again_for_the_next_wait(
     client: Client, worker: StockWorker, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("producer.client.waiting.IDLE_S", 0.05)
@@ -129,7 +129,7 @@ def test_an_answer_arrives_while_redis_refuses_new_connections(
         with pytest.raises(ResultTimeout):
             job.result(timeout=0.1)
         worker = StockWorker(own_valkey)
-        worker.succeed("another-id", result_for(LABELS))  # so that it is connected
+        worker.succeed("another-id", result_for(LABELS))  # so that the worker is connected
         eventually(lambda: not subscribers(own_valkey))
         operator.config_set("maxclients", len(operator.client_list()))
 
@@ -141,7 +141,7 @@ def test_an_answer_arrives_while_redis_refuses_new_connections(
         worker.close()
 
 
-def test_a_silent_connection_is_asked_for_a_sign_of_life(
+def test_a_listener_pings_a_silent_connection(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("producer.client.waiting.SILENCE_S", 0.05)
@@ -149,10 +149,10 @@ def test_a_silent_connection_is_asked_for_a_sign_of_life(
     with pytest.raises(ResultTimeout):
         job.result(timeout=0.5)
 
-    assert caplog.records == []  # each ping was answered: nothing was given up
+    assert caplog.records == []  # Redis answered each ping, so the client dropped no connection
 
 
-def test_a_connection_that_went_mute_is_given_up(
+def test_a_listener_drops_a_connection_that_answers_no_ping(
     own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("producer.client.waiting.SILENCE_S", 0.1)
@@ -196,7 +196,7 @@ def test_a_wait_that_begins_while_the_client_closes_ends_too(client: Client) -> 
         waits.extend(client._listener.wait(job.id) for _ in range(30))
 
     interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # so that a thread is often interrupted where it hurts
+    sys.setswitchinterval(1e-5)  # so that threads are often interrupted at the critical points
     try:
         for round_ in range(200):
             client._listener.wait(job.id)
@@ -207,7 +207,7 @@ def test_a_wait_that_begins_while_the_client_closes_ends_too(client: Client) -> 
             client._listener.close()
             for thread in threads:
                 thread.join()
-            client._listener.close()  # some began afterwards, on a thread of their own
+            client._listener.close()  # some waits began after `close`, on a new listener
             assert not wait(waits, timeout=5).not_done
             waits.clear()
     finally:
@@ -219,7 +219,7 @@ def test_closing_at_any_moment_ends_promptly(valkey: ValkeyServer) -> None:
     for pause_ms in range(40):
         client = Client(valkey.broker_url, valkey.result_backend)
         waiting = client._listener.wait(client.submit(URL, LABELS).id)
-        time.sleep(pause_ms / 1000)  # in the midst of connecting, subscribing, looking up or waiting
+        time.sleep(pause_ms / 1000)  # while the listener connects, subscribes, reads answers or waits
         client.close()
         with pytest.raises(BrokerUnavailable):
             waiting.result(timeout=1)
@@ -227,7 +227,7 @@ def test_closing_at_any_moment_ends_promptly(valkey: ValkeyServer) -> None:
     assert time.monotonic() - started_s < 20
 
 
-def test_a_forgotten_client_leaves_no_thread_and_no_connection(valkey: ValkeyServer) -> None:
+def test_a_client_that_is_deleted_unclosed_leaves_no_thread_and_no_connection(valkey: ValkeyServer) -> None:
     before = set(threading.enumerate())
     client = Client(valkey.broker_url, valkey.result_backend)
     job = client.submit(URL, LABELS)
@@ -240,8 +240,10 @@ def test_a_forgotten_client_leaves_no_thread_and_no_connection(valkey: ValkeySer
     assert not answer_threads() - before
 
 
-def test_a_client_that_its_own_thread_forgets_leaves_neither(valkey: ValkeyServer) -> None:
-    """Python collects garbage on whichever thread happens to allocate."""
+def test_a_client_that_is_deleted_on_its_listener_thread_leaves_no_thread_and_no_connection(
+    valkey: ValkeyServer,
+) -> None:
+    """Python collects garbage on any thread that allocates, so the listener's own thread may delete the client."""
     before = set(threading.enumerate())
     clients = [Client(valkey.broker_url, valkey.result_backend)]
     with pytest.raises(ResultTimeout):
@@ -264,7 +266,7 @@ def test_a_client_that_its_own_thread_forgets_leaves_neither(valkey: ValkeyServe
 def test_a_forked_child_waits_on_a_thread_of_its_own(client: Client, worker: StockWorker) -> None:
     first, second = client.submit_many([(URL, LABELS)] * 2)
     with pytest.raises(ResultTimeout):
-        first.result(timeout=0.1)  # the parent's thread runs
+        first.result(timeout=0.1)  # the parent's listener thread runs
 
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""Only the queues' Redis is away: answers do not come through it, so a client that waits for one goes on waiting."""
+"""While only the broker is down, clients go on waiting, because answers come from the result backend."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -16,20 +16,20 @@ from tests.valkey_server import ValkeyServer
 
 @pytest.fixture
 def answers(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A second server, for the answers alone."""
+    """A second server, the result backend."""
     with ValkeyServer(tmp_path) as server:
         yield server
 
 
 @pytest.fixture
 def broker(own_valkey: ValkeyServer) -> ValkeyServer:
-    """The first one, for the queues."""
+    """The first server, the broker."""
     return own_valkey
 
 
 @pytest.fixture
 def divided(broker: ValkeyServer, answers: ValkeyServer) -> Iterator[Client]:
-    """A client of both."""
+    """A client whose broker and result backend are two servers."""
     with Client(broker.broker_url, answers.result_backend) as client:
         yield client
 
@@ -39,7 +39,7 @@ ABSENT: dict[str, Absent] = {"stopped": ValkeyServer.stop, "frozen": ValkeyServe
 
 
 @pytest.mark.parametrize("absence", ABSENT)
-def test_a_wait_that_begins_while_only_the_broker_is_away_gets_the_answer(
+def test_a_wait_that_begins_while_only_the_broker_is_down_gets_the_answer(
     absence: str, divided: Client, broker: ValkeyServer, answers: ValkeyServer
 ) -> None:
     job = divided.submit(URL, LABELS)
@@ -60,7 +60,7 @@ async def wait_in_a_loop(broker: ValkeyServer, answers: ValkeyServer, job_id: st
         return await client.job(job_id).result(timeout_s)
 
 
-def test_a_wait_without_the_broker_ends_in_its_own_time(
+def test_a_wait_without_the_broker_ends_at_its_timeout(
     divided: Client, broker: ValkeyServer, answers: ValkeyServer
 ) -> None:
     job = divided.submit(URL, LABELS)
@@ -75,7 +75,7 @@ def test_a_wait_without_the_broker_ends_in_its_own_time(
         assert "cannot be reached" in unavailable(CALLS[name], divided)
 
 
-def test_a_wait_is_told_when_the_broker_stays_away(
+def test_a_wait_fails_if_the_broker_stays_down(
     divided: Client, broker: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("producer.client.waiting.OUTAGE_S", 0.5)
@@ -86,7 +86,7 @@ def test_a_wait_is_told_when_the_broker_stays_away(
         job.result(timeout=60)
 
 
-def test_a_wait_for_nothing_is_told_so_when_the_broker_is_back(
+def test_a_wait_for_an_unknown_job_ends_when_the_broker_is_back(
     divided: Client, broker: ValkeyServer, answers: ValkeyServer
 ) -> None:
     broker.stop()
@@ -99,7 +99,7 @@ def test_a_wait_for_nothing_is_told_so_when_the_broker_is_back(
             waiting.result(timeout=30)
 
 
-def test_a_wait_that_begins_without_the_broker_ends_no_other(
+def test_a_wait_that_begins_without_the_broker_ends_no_other_wait(
     divided: Client, broker: ValkeyServer, answers: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("producer.client.waiting.OUTAGE_S", 1.0)

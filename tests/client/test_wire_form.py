@@ -1,4 +1,4 @@
-"""What lies in Redis is an ordinary Celery message: stock Celery writes the same and reads it."""
+"""A message in Redis is an ordinary Celery message: stock Celery writes the same one, and can read ours."""
 
 import json
 import os
@@ -88,13 +88,15 @@ def test_no_two_messages_share_a_delivery_tag(client: Client, valkey: ValkeyServ
     def submit_and_forget(job_id: str | None) -> str:
         client.submit(URL, LABELS, job_id=job_id)
         with valkey.connect() as connection:
-            connection.delete("nameshot:claim:same-id")  # as it ends after some days
+            connection.delete("nameshot:claim:same-id")  # as if the claim had expired
         return str(in_queue(valkey)["properties"]["delivery_tag"])
 
     assert len({submit_and_forget(job_id) for job_id in (None, None, "same-id", "same-id")}) == 4
 
 
-def test_the_url_is_only_in_the_arguments_not_where_logs_and_events_look(client: Client, valkey: ValkeyServer) -> None:
+def test_the_url_is_only_in_the_arguments_and_in_no_field_that_logs_and_events_show(
+    client: Client, valkey: ValkeyServer
+) -> None:
     client.submit(URL, LABELS)
 
     envelope = in_queue(valkey)

@@ -1,4 +1,4 @@
-"""Whatever a caller passes by mistake, each call raises an error of ours that names the argument as it was written."""
+"""Whatever a caller passes by mistake, each call raises an error of ours with the argument's public name."""
 
 import asyncio
 import datetime
@@ -15,14 +15,14 @@ from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg"
 LABELS = ["fox", "owl"]
-#: What is right for no argument.
+#: Values that no argument accepts.
 WRONG = [b"x", object(), [None], (letter for letter in "a"), {"a": 1}, datetime.timedelta(1), pathlib.Path("x"), True]
 
 Call = Callable[[Any], Any]
 
 
 def done(outcome: Any) -> object:
-    """Return what a call of either client returns, once it has ended."""
+    """Return the result of a call of either client once the call has ended."""
     if inspect.iscoroutine(outcome):
         return asyncio.run(outcome)
     if isinstance(outcome, AsyncIterator):
@@ -45,7 +45,7 @@ def test_an_argument_of_a_wrong_type_is_named_as_the_caller_wrote_it(
     names += {"submit": ["job_id"], "classify": ["job_id", "timeout"]}.get(method, ["images_per_message", "in_flight"])
     for name in names:
         if name == "urls" and not isinstance(wrong, bytes | bool):
-            continue  # any other iterable is one of URLs, each refused by itself
+            continue  # `classify_many` accepts any other iterable, and refuses each of its items separately
         with pytest.raises(InvalidJob, match=rf"^{name}(\[0\])? must be "):
             done(getattr(either, method)(**{**first, "labels": LABELS, name: wrong}))
 
@@ -53,18 +53,18 @@ def test_an_argument_of_a_wrong_type_is_named_as_the_caller_wrote_it(
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "text", b"text", {"url": URL, "labels": LABELS}])
-def test_jobs_are_several(wrong: object, either: Any) -> None:
+def test_submit_many_refuses_what_is_no_iterable_of_jobs(wrong: object, either: Any) -> None:
     with pytest.raises(InvalidJob, match=r"^jobs must be a list or another iterable of jobs, not "):
         done(either.submit_many(wrong))
 
 
 @pytest.mark.parametrize("wrong", [None, 5, URL, URL.encode(), pathlib.Path("x")])
-def test_urls_are_several(wrong: object, either: Any) -> None:
+def test_classify_many_refuses_what_is_no_iterable_of_urls(wrong: object, either: Any) -> None:
     with pytest.raises(InvalidJob, match=r"^urls must be a list or another iterable of URLs, not "):
         done(either.classify_many(wrong, LABELS))
 
 
-def test_the_blocking_client_names_an_async_iterable(client: Client) -> None:
+def test_the_blocking_client_refuses_an_async_iterable(client: Client) -> None:
     async def urls() -> AsyncIterator[str]:
         yield URL
 
@@ -92,7 +92,9 @@ def test_the_blocking_client_names_an_async_iterable(client: Client) -> None:
         (lambda: ClassifyJob(URL, Question(["a"], download_timeout=0)), r"^jobs\[0\]: download_timeout must be more"),
     ],
 )
-def test_a_job_made_wrongly_names_its_attribute(make: Callable[[], ClassifyJob], sentence: str, client: Client) -> None:
+def test_a_job_with_a_wrong_attribute_is_refused_by_the_attributes_name(
+    make: Callable[[], ClassifyJob], sentence: str, client: Client
+) -> None:
     with pytest.raises(InvalidJob, match=sentence):
         client.submit_many([make()])
 

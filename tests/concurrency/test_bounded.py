@@ -1,4 +1,4 @@
-"""What is kept between jobs is bounded in bytes, and what was used least recently goes first."""
+"""Caches that live longer than a job are bounded in bytes and evict the least recently used entry first."""
 
 import sys
 
@@ -10,7 +10,7 @@ from worker.concurrency.lru import Bounded
 Vector = NDArray[np.float32]
 
 
-def test_the_cache_forgets_the_least_recently_used_when_full() -> None:
+def test_a_full_cache_evicts_the_least_recently_used_entry() -> None:
     cache: Bounded[Vector] = Bounded(max_bytes=3 * (32 + sys.getsizeof("a")))
     for name in ("a", "b", "c"):
         cache.remember(name, np.zeros(8, np.float32))
@@ -21,9 +21,9 @@ def test_the_cache_forgets_the_least_recently_used_when_full() -> None:
     assert list(cache) == ["c", "a", "d"]
 
 
-def test_the_cache_is_bounded_by_the_texts_of_strangers_too() -> None:
+def test_the_texts_in_the_keys_count_for_the_cache_s_size() -> None:
     cache: Bounded[Vector] = Bounded(max_bytes=100_000)
     for number in range(100):
         cache.remember((("owl",), tuple(f"{number} {'long ' * 200}{{}}" for _ in range(10))), np.zeros(8, np.float32))
 
-    assert 1 <= len(cache) < 10  # each of some 10,000 bytes, and of 32 without its texts
+    assert 1 <= len(cache) < 10  # an entry has some 10,000 bytes, but 32 without its texts

@@ -1,4 +1,4 @@
-"""A budget gives each share once, in order, and only to those who still want it."""
+"""A `Budget` gives shares in order, and only to jobs that still wait."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.concurrency.shares import Limits, of_decoders, of_places
 
-#: No wait in these tests comes near it.
+#: Far longer than any wait in these tests.
 LONG_S = 60.0
 
 
@@ -24,7 +24,7 @@ def long() -> CancelScope:
     return CancelScope(time.monotonic() + LONG_S)
 
 
-def test_a_share_that_never_comes_free_is_waited_for_until_the_end() -> None:
+def test_a_job_waits_for_a_share_until_its_deadline_or_cancellation() -> None:
     scope = long()
     budget = Budget(10, "no room.")
 
@@ -47,7 +47,7 @@ def waiting(budget: Budget) -> int:
 def asked(
     threads: ThreadPoolExecutor, budget: Budget, share: int, got: Callable[[], object], queue: Queue = "default"
 ) -> None:
-    """Ask for a share in another thread, and return once it waits."""
+    """Request a share in another thread, and return once that thread waits."""
     before = waiting(budget)
 
     def hold() -> None:
@@ -58,7 +58,7 @@ def asked(
     eventually(lambda: waiting(budget) > before)
 
 
-def test_a_large_share_is_not_passed_over_for_small_ones_that_came_later() -> None:
+def test_a_large_share_is_given_before_small_ones_that_were_requested_later() -> None:
     budget, order = Budget(10, "no room."), list[str]()
     with ThreadPoolExecutor(3) as threads, ExitStack() as held:
         held.enter_context(budget.reserve(4, long()))
@@ -68,7 +68,7 @@ def test_a_large_share_is_not_passed_over_for_small_ones_that_came_later() -> No
     assert order == ["large", "small"]
 
 
-def test_who_gives_up_makes_room_for_the_next_in_line() -> None:
+def test_after_a_job_stops_waiting_the_next_one_gets_its_share() -> None:
     budget, got = Budget(10, "no room."), threading.Event()
     gives_up = long()
     with ThreadPoolExecutor(2) as threads, budget.reserve(4, long()):
@@ -85,7 +85,7 @@ def test_who_gives_up_makes_room_for_the_next_in_line() -> None:
         first.result()
 
 
-def test_shares_that_are_given_and_given_up_at_the_same_moment_are_never_lost() -> None:
+def test_no_share_is_lost_if_a_job_stops_waiting_just_as_it_gets_one() -> None:
     budget = Budget(2, "no room.")
 
     def hurried(number: int) -> None:
@@ -102,7 +102,7 @@ def test_shares_that_are_given_and_given_up_at_the_same_moment_are_never_lost() 
         assert waiting(budget) == 0
 
 
-def test_while_all_queues_wait_they_are_served_by_weight() -> None:
+def test_while_jobs_of_all_queues_wait_the_queues_are_served_by_weight() -> None:
     budget, order = Budget(1, "no room."), list[Queue]()
     ranks: list[Queue] = ["bulk", "default", "high"]
     with ThreadPoolExecutor(63) as threads, ExitStack() as held:
@@ -114,7 +114,7 @@ def test_while_all_queues_wait_they_are_served_by_weight() -> None:
     assert sorted(order) == sorted(ranks * 21)
 
 
-def test_what_is_kept_for_the_more_important_queues_is_theirs_while_others_wait() -> None:
+def test_reserved_shares_go_to_more_important_queues_although_others_wait() -> None:
     budget, got = Budget(Limits(bulk=2, default=3, high=4), "no room."), list[str]()
     with ThreadPoolExecutor(3) as threads, ExitStack() as held:
         for _ in range(2):
@@ -129,7 +129,7 @@ def test_what_is_kept_for_the_more_important_queues_is_theirs_while_others_wait(
     assert sorted(got) == ["bulk", "default", "high"]
 
 
-def test_a_large_share_of_a_lesser_queue_is_not_passed_over_for_ever() -> None:
+def test_a_large_share_of_a_less_important_queue_does_not_starve() -> None:
     budget, got = Budget(Limits(bulk=10, default=10, high=10), "no room."), threading.Event()
     with ThreadPoolExecutor(5) as threads:
 
@@ -150,7 +150,7 @@ def hold(budget: Budget, share: int, queue: Queue, got: Callable[[], object]) ->
         got()
 
 
-def test_every_queue_has_places_and_the_more_important_no_fewer() -> None:
+def test_every_queue_has_places_and_more_important_queues_have_no_fewer() -> None:
     for places in range(1, 300):
         limits = of_places(places)
         assert 1 <= limits.bulk <= limits.default <= limits.high == places

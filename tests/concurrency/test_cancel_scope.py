@@ -1,4 +1,4 @@
-"""A scope ends at its deadline or when it is cancelled, and every wait with it."""
+"""A scope ends at its deadline or when it is cancelled, and ends every wait within it."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ import pytest
 
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 
-#: No wait in these tests comes near it.
+#: Far longer than any wait in these tests.
 LONG_S = 60.0
 
 
@@ -17,7 +17,7 @@ def scope() -> CancelScope:
     return CancelScope(time.monotonic() + LONG_S)
 
 
-def test_a_part_ends_with_the_whole_and_not_the_other_way_round(scope: CancelScope) -> None:
+def test_an_inner_scope_ends_with_the_outer_one_but_not_the_reverse(scope: CancelScope) -> None:
     part = scope.within(0.0)
 
     assert part.is_over
@@ -26,7 +26,7 @@ def test_a_part_ends_with_the_whole_and_not_the_other_way_round(scope: CancelSco
     assert scope.within(LONG_S).left_s == 0.0
 
 
-def test_a_future_is_waited_for_until_the_deadline(scope: CancelScope) -> None:
+def test_waiting_for_a_future_ends_at_the_deadline(scope: CancelScope) -> None:
     done: Future[int] = Future()
     done.set_result(3)
 
@@ -35,7 +35,7 @@ def test_a_future_is_waited_for_until_the_deadline(scope: CancelScope) -> None:
         scope.within(0.01).result_of(Future())
 
 
-def test_cancelling_wakes_who_waits_for_a_future(scope: CancelScope) -> None:
+def test_cancelling_ends_the_wait_for_a_future(scope: CancelScope) -> None:
     timer = threading.Timer(0.1, scope.cancel)
     timer.start()
     with pytest.raises(Cancelled):
@@ -43,7 +43,7 @@ def test_cancelling_wakes_who_waits_for_a_future(scope: CancelScope) -> None:
     timer.join()
 
 
-def test_a_callback_comes_once_also_when_it_was_cancelled_before(scope: CancelScope) -> None:
+def test_a_callback_is_called_once_even_if_it_is_added_after_the_cancellation(scope: CancelScope) -> None:
     calls: list[str] = []
     scope.on_cancel(lambda: calls.append("before"))
     scope.cancel()

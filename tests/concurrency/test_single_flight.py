@@ -1,4 +1,4 @@
-"""What several jobs want at the same moment is done once, and no job suffers from what happens to another."""
+"""Work that several jobs want at the same moment is done once, and no job is affected by the fate of another."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ Asked = Future[tuple[str, bool]]
 
 
 class Work:
-    """Something that takes as long as a test wants, and ends as it wants."""
+    """A function that ends when the test sets `may_end`, with the outcome that the test chose."""
 
     def __init__(self, outcome: str | BaseException = "owl") -> None:
         self.begun = threading.Semaphore(0)
@@ -35,20 +35,20 @@ class Work:
 
 
 class Jobs:
-    """Jobs that ask, each in a thread of its own."""
+    """Jobs that want some work, each in its own thread."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self.flights: SingleFlight[str] = SingleFlight()
         self._threads = threads
 
     def lead(self, work: Work, key: str = "k") -> Asked:
-        """Ask first; the work is being done when this returns."""
+        """Start the first job, and return once it does the work."""
         asked = self._ask(CancelScope(float("inf")), work, key)
         assert work.begun.acquire(timeout=TIMEOUT_S)
         return asked
 
     def follow(self, work: Callable[[], str], scope: WatchedScope | None = None) -> Asked:
-        """Ask while another's work is being done; this one waits for it when this returns."""
+        """Start a job while another does the work, and return once this job waits for it."""
         scope = scope or WatchedScope()
         asked = self._ask(scope, work, "k")
         assert scope.waits.wait(TIMEOUT_S)
@@ -65,10 +65,10 @@ def jobs() -> Iterator[Jobs]:
 
 
 def never() -> str:
-    raise AssertionError("this work was another's")
+    raise AssertionError("another job should have done this work")
 
 
-def test_all_who_ask_meanwhile_get_what_the_first_one_makes(jobs: Jobs) -> None:
+def test_jobs_that_need_the_same_work_while_it_runs_get_the_first_job_s_result(jobs: Jobs) -> None:
     work = Work()
     first = jobs.lead(work)
     others = [jobs.follow(never) for _ in range(3)]
@@ -79,7 +79,7 @@ def test_all_who_ask_meanwhile_get_what_the_first_one_makes(jobs: Jobs) -> None:
     assert [other.result(TIMEOUT_S) for other in others] == [("owl", True)] * 3
 
 
-def test_who_asks_afterwards_begins_anew(jobs: Jobs) -> None:
+def test_a_job_that_needs_the_same_work_afterwards_does_it_again(jobs: Jobs) -> None:
     work = Work()
     work.may_end.set()
 
@@ -102,7 +102,7 @@ def test_different_keys_share_nothing(jobs: Jobs) -> None:
     [Cancelled(), JobFailed("fetch_timeout", "x"), JobFailed("deadline_exceeded", "x"), MemoryError(), SystemExit()],
     ids=repr,
 )
-def test_what_happens_to_the_first_alone_is_no_other_s_failure(jobs: Jobs, own_affair: BaseException) -> None:
+def test_a_failure_that_concerns_only_the_first_job_is_not_shared(jobs: Jobs, own_affair: BaseException) -> None:
     work = Work(own_affair)
     first = jobs.lead(work)
     others = [jobs.follow(lambda: "mine") for _ in range(2)]
@@ -114,7 +114,7 @@ def test_what_happens_to_the_first_alone_is_no_other_s_failure(jobs: Jobs, own_a
     assert [other.result(TIMEOUT_S) for other in others] == [("mine", False)] * 2
 
 
-def test_who_waited_in_vain_waits_for_nobody_else(jobs: Jobs) -> None:
+def test_a_job_that_waited_in_vain_does_the_work_itself_at_once(jobs: Jobs) -> None:
     cancelled, slow = Work(Cancelled()), Work()
     jobs.lead(cancelled)
     waiting = [jobs.follow(slow) for _ in range(3)]
@@ -127,7 +127,7 @@ def test_who_waited_in_vain_waits_for_nobody_else(jobs: Jobs) -> None:
     assert [future.result(TIMEOUT_S) for future in waiting] == [("owl", False)] * 3
 
 
-def test_a_failure_that_trying_again_would_not_mend_is_everybody_s(jobs: Jobs) -> None:
+def test_a_failure_that_is_not_retryable_is_shared_by_all_jobs(jobs: Jobs) -> None:
     work = Work(JobFailed("http_status", "the server responded with status 404."))
     first = jobs.lead(work)
     others = [jobs.follow(never) for _ in range(2)]
@@ -136,11 +136,11 @@ def test_a_failure_that_trying_again_would_not_mend_is_everybody_s(jobs: Jobs) -
 
     failures = [future.exception(TIMEOUT_S) for future in (first, *others)]
     assert {str(failure) for failure in failures} == {"http_status: the server responded with status 404."}
-    assert len({id(failure) for failure in failures}) == 3, "an exception is one thread's own"
+    assert len({id(failure) for failure in failures}) == 3, "two threads must not share an exception"
     assert {failure.__context__ for failure in failures if failure} == {None}
 
 
-def test_whoever_is_cancelled_while_waiting_goes_and_the_work_goes_on(jobs: Jobs) -> None:
+def test_a_job_that_is_cancelled_while_it_waits_ends_and_the_work_goes_on(jobs: Jobs) -> None:
     work, scope = Work(), WatchedScope()
     first = jobs.lead(work)
     other = jobs.follow(never, scope)
@@ -153,7 +153,7 @@ def test_whoever_is_cancelled_while_waiting_goes_and_the_work_goes_on(jobs: Jobs
     assert first.result(TIMEOUT_S) == ("owl", False)
 
 
-def test_nobody_waits_longer_than_its_own_deadline(jobs: Jobs) -> None:
+def test_no_job_waits_for_another_beyond_its_own_deadline(jobs: Jobs) -> None:
     work = Work()
     first = jobs.lead(work)
 

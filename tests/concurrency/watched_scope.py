@@ -1,4 +1,4 @@
-"""A scope that tells when its job begins to wait for another's work."""
+"""A `CancelScope` that reports when its job begins to wait for another's work."""
 
 import threading
 import time
@@ -12,10 +12,10 @@ LONG_S = 600.0
 
 
 class WatchedScope(CancelScope):
-    """Ends later than any test, unless a deadline is given.
+    """Ends after any test, unless it has a deadline.
 
     Attributes:
-        waits: set once it has to wait for a future.
+        waits: set once the job begins to wait for a future.
     """
 
     def __init__(self, deadline_s: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a client knows about an image's URL without asking a worker."""
+"""Which image URLs a client refuses before it sends a job."""
 
 import pytest
 
@@ -31,9 +31,9 @@ def test_a_url_that_no_worker_fetches_is_refused_before_it_is_queued(url: str) -
     assert str(caught.value) == f"the image URL {ending}"
 
 
-def test_no_call_of_the_client_queues_such_a_url() -> None:
+def test_no_call_of_the_client_queues_a_url_with_a_user_name() -> None:
     url = "https://me:secret@images.example/owl.jpg"
-    with Client("redis://127.0.0.1:1/0", "redis://127.0.0.1:1/0") as client:  # where no Redis is
+    with Client("redis://127.0.0.1:1/0", "redis://127.0.0.1:1/0") as client:  # no Redis listens there
         for call in (
             lambda: client.submit(url, LABELS),
             lambda: client.submit_many([(url, LABELS)]),
@@ -67,22 +67,22 @@ def test_an_at_sign_after_the_host_is_no_user_name(url: str) -> None:
         7,
     ],
 )
-def test_a_producer_sees_at_once_that_something_is_no_url(url: object) -> None:
+def test_a_client_refuses_a_value_that_is_no_url(url: object) -> None:
     with pytest.raises(InvalidJob):
         check_url_shape(url)
 
 
 @pytest.mark.parametrize("half", [0xD800, 0xDCFF, 0xDFFF])
-def test_a_producer_sees_at_once_that_a_url_holds_half_a_surrogate_pair(half: int) -> None:
+def test_a_client_refuses_a_url_with_half_a_surrogate_pair(half: int) -> None:
     with pytest.raises(InvalidJob, match=rf"the image URL contains U\+{half:04X}, half of a surrogate pair"):
         check_url_shape(f"https://images.example/フクロウ{chr(half)}.jpg")
 
 
-def test_a_url_in_any_script_is_left_to_the_worker() -> None:
+def test_a_client_accepts_a_url_in_any_script() -> None:
     url = "https://bücher.example/フクロウ🦉.jpg"
 
     assert check_url_shape(url) == url
 
 
-def test_a_producer_leaves_the_full_url_policy_to_the_worker() -> None:
+def test_a_client_leaves_the_full_url_policy_to_the_worker() -> None:
     assert check_url_shape("HTTP://127.0.0.1/x") == "HTTP://127.0.0.1/x"

@@ -1,4 +1,4 @@
-"""What a job may say. Producer and worker read messages through the same functions."""
+"""What a job may contain. Client and worker check jobs with the same functions."""
 
 import json
 import weakref
@@ -31,7 +31,7 @@ def test_a_job_needs_an_image_and_labels_and_nothing_else() -> None:
     assert job.question == Question(LABELS, [DEFAULT_TEMPLATE], None, None)
 
 
-def test_a_job_survives_its_own_message() -> None:
+def test_a_job_read_from_its_message_is_the_same_job() -> None:
     job = ClassifyJob(URL, Question(["a", "b"], ["{}!", "a {}"], top_k=1, download_timeout=2.5))
 
     assert ClassifyJob.from_message((), job.to_kwargs()) == job
@@ -60,7 +60,7 @@ def test_an_unknown_argument_is_named() -> None:
 
 
 @pytest.mark.parametrize("image", [None, 7, b"http://x", ["http://x"], {"url": "http://x"}])
-def test_an_image_is_a_string(image: object) -> None:
+def test_an_image_that_is_no_string_is_refused(image: object) -> None:
     assert "image must be a URL string" in refusal(image=image)
 
 
@@ -105,7 +105,7 @@ def test_wrong_labels_are_refused_in_one_sentence(labels: object, part: str) -> 
 
 
 def flag(code: str) -> str:
-    """The flag of a part of a country."""
+    """Return the emoji of the flag of a country's subdivision."""
     return "\U0001f3f4" + "".join(chr(0xE0000 + ord(letter)) for letter in code) + "\U000e007f"
 
 
@@ -123,19 +123,19 @@ def flag(code: str) -> str:
         "{} {0.__class__}",
         "a" * 200,
         *(flag(code) for code in ("gbeng", "gbsct", "gbwls", "ustx")),
-        "\u1820\u180b\u1820\u180d",  # Mongolian letters whose shape is selected
+        "\u1820\u180b\u1820\u180d",  # Mongolian letters with variation selectors
         "\u1820\u182c\u180e\u1820",
-        "\u845b\U000e0100",  # an ideograph of which there are variants
+        "\u845b\U000e0100",  # an ideograph with a variation selector
         "\u2801\u2800\u2803",  # Braille with a space
     ],
 )
-def test_labels_in_any_script_are_taken_exactly_as_given(label: str) -> None:
+def test_labels_in_any_script_are_kept_exactly_as_given(label: str) -> None:
     job = ClassifyJob.from_message((), {"image": URL, "candidate_labels": [label]})
 
     assert job.question.candidate_labels == [label]
 
 
-def test_equal_label_sets_of_many_jobs_are_one_set_of_strings() -> None:
+def test_jobs_with_equal_labels_share_the_strings() -> None:
     first, second = (check_candidate_labels(json.loads('["a fox at night", "an owl at night"]')) for _ in range(2))
 
     assert first == second
@@ -143,8 +143,8 @@ def test_equal_label_sets_of_many_jobs_are_one_set_of_strings() -> None:
     assert all(one is other for one, other in zip(first, second, strict=True))
 
 
-def test_a_label_that_is_more_than_a_string_is_taken_as_its_text() -> None:
-    class Animal(str, Enum):  # noqa: UP042 - as programs have them that are older than StrEnum
+def test_a_label_of_a_subclass_of_str_is_kept_as_its_plain_text() -> None:
+    class Animal(str, Enum):  # noqa: UP042 - programs from before StrEnum write it so
         FOX = "fox of an enumeration"
 
     labels = check_candidate_labels([Animal.FOX])
@@ -154,7 +154,7 @@ def test_a_label_that_is_more_than_a_string_is_taken_as_its_text() -> None:
 
 
 class Lazy:
-    """Says that it is a string, equals one, and is none."""
+    """An object that claims to be a string and equals one, but is none."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -168,12 +168,12 @@ class Lazy:
         return hash(self._text)
 
 
-def test_labels_of_a_callers_own_string_class_are_what_they_say() -> None:
+def test_labels_of_a_caller_s_own_string_class_keep_their_text() -> None:
     assert check_candidate_labels([Caseless("Red Fox"), Caseless("Owl")]) == ["Red Fox", "Owl"]
     assert check_candidate_labels([Caseless("RED FOX"), Caseless("OWL")]) == ["RED FOX", "OWL"]
 
 
-def test_a_callers_own_strings_are_not_kept() -> None:
+def test_a_caller_s_own_string_objects_are_not_kept_alive() -> None:
     label = Caseless("a fox of passing fame")
     alive = weakref.ref(label)
 
@@ -183,7 +183,7 @@ def test_a_callers_own_strings_are_not_kept() -> None:
     assert alive() is None
 
 
-def test_what_only_equals_a_known_label_is_refused_as_always() -> None:
+def test_an_object_that_only_equals_a_known_label_is_refused() -> None:
     check_candidate_labels(["a known fox"])
 
     for text in ("a known fox", "an unknown fox"):
@@ -207,12 +207,12 @@ def test_wrong_templates_are_refused(template: object, part: str) -> None:
     assert part in refusal(hypothesis_template=template)
 
 
-def test_a_template_is_filled_by_replacement_never_as_a_format_string() -> None:
+def test_a_template_is_filled_by_replacement_and_not_as_a_format_string() -> None:
     assert fill("a {} of {0.__class__} {{", "{}") == "a {} of {0.__class__} {{"
 
 
 @pytest.mark.parametrize("top_k", [0, -1, 1.5, "3", True, [1]])
-def test_top_k_is_a_positive_whole_number(top_k: object) -> None:
+def test_a_top_k_that_is_no_positive_whole_number_is_refused(top_k: object) -> None:
     assert "top_k" in refusal(top_k=top_k)
 
 
@@ -221,13 +221,13 @@ def test_top_k_above_the_number_of_labels_means_all_of_them() -> None:
 
 
 @pytest.mark.parametrize("top_k", [10**20, 10**4_500, -(10**4_500)], ids=["21 digits", "4501", "-4501"])
-def test_a_top_k_that_no_worker_reads_is_refused_in_a_short_sentence(top_k: int) -> None:
+def test_a_top_k_that_no_worker_could_read_is_refused_in_a_short_sentence(top_k: int) -> None:
     sentence = refusal(top_k=top_k)
 
     assert sentence == "top_k must be 1 or more and less than 10**20, not a number of more than 20 digits."
 
 
-def test_the_largest_top_k_is_one_that_a_worker_reads() -> None:
+def test_a_worker_can_read_the_largest_permitted_top_k() -> None:
     kwargs = ClassifyJob(URL, Question.checked(LABELS, top_k=MAX_TOP_K)).to_kwargs()
 
     assert strict_json.loads(canonical_json(kwargs).encode()) == kwargs
@@ -236,17 +236,17 @@ def test_the_largest_top_k_is_one_that_a_worker_reads() -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "3", True, float("nan"), float("inf"), 10**400])
-def test_timeout_is_a_positive_number_of_seconds(timeout: object) -> None:
+def test_a_timeout_that_is_no_positive_number_of_seconds_is_refused(timeout: object) -> None:
     assert "timeout" in refusal(timeout=timeout)
 
 
 @pytest.mark.parametrize("images", [[], "http://x", None, ["http://x", 3], [URL] * 65])
-def test_a_bulk_message_holds_1_to_64_urls(images: object) -> None:
+def test_a_bulk_message_without_1_to_64_urls_is_refused(images: object) -> None:
     with pytest.raises(InvalidJob, match="images"):
         ClassifyManyJob.from_message((), {"images": images, "candidate_labels": LABELS})
 
 
-def test_a_bulk_answer_that_would_be_huge_asks_for_top_k() -> None:
+def test_a_bulk_message_whose_answer_would_be_too_large_is_refused_with_the_advice_to_set_top_k() -> None:
     message: dict[str, object] = {"images": [URL] * 64, "candidate_labels": [str(n) for n in range(1000)]}
 
     with pytest.raises(InvalidJob, match="set top_k"):

@@ -1,4 +1,4 @@
-"""A result as a web app passes it on: a dictionary, JSON, a pydantic model, a FastAPI response."""
+"""The forms in which a web app passes on a result: a dictionary, JSON, a pydantic model, a FastAPI response."""
 
 import json
 from dataclasses import asdict
@@ -57,7 +57,7 @@ def test_an_outcome_is_written_with_its_result_or_its_error() -> None:
     assert read.error.args == FAILED.args
 
 
-def test_fastapi_answers_with_objects_and_describes_them() -> None:
+def test_fastapi_returns_results_as_json_objects_with_a_schema() -> None:
     app = FastAPI()
 
     @app.get("/result")
@@ -76,7 +76,7 @@ def test_fastapi_answers_with_objects_and_describes_them() -> None:
     assert schemas["Result"]["properties"]["ranking"]["items"]["$ref"].endswith("/Score")
 
 
-def test_a_score_still_unpacks_compares_and_is_shown_as_the_readme_shows_it() -> None:
+def test_a_score_can_be_unpacked_and_compared_and_its_repr_is_that_of_the_readme() -> None:
     label, score = RESULT.best
 
     assert (label, score) == ("owl", 0.9)
@@ -85,7 +85,7 @@ def test_a_score_still_unpacks_compares_and_is_shown_as_the_readme_shows_it() ->
     assert repr(RESULT.best) == "Score(label='owl', score=0.9)"
 
 
-def test_a_schema_speaks_to_users_and_names_nothing_internal() -> None:
+def test_a_schema_describes_the_public_fields_and_nothing_internal() -> None:
     shown = json.dumps(TypeAdapter(Result).json_schema() | TypeAdapter(BulkOutcome).json_schema())
 
     assert "One candidate label and its score" in shown

@@ -1,4 +1,4 @@
-"""JSON of strangers: what RFC 8259 allows and every reader understands alike, and nothing more."""
+"""The strict parser accepts only JSON that RFC 8259 permits and that every parser reads alike."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from producer.contract.strict_json import MAX_DEPTH, NotStrictJson, loads
 
-#: What JSON can say and any reader reads alike.
+#: Values that every JSON parser reads alike.
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -22,7 +22,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.booleans())
-def test_whatever_is_json_is_read_as_it_was_written(value: Any, ensure_ascii: bool) -> None:
+def test_values_are_read_as_they_were_written(value: Any, ensure_ascii: bool) -> None:
     assert loads(json.dumps(value, ensure_ascii=ensure_ascii).encode()) == value
 
 
@@ -61,7 +61,7 @@ def test_arbitrary_bytes_are_read_or_refused(data: bytes) -> None:
         (b"[" * 2_000_000, "too deeply"),
     ],
 )
-def test_what_readers_disagree_about_or_choke_on_is_refused_at_once(data: bytes, fault: str) -> None:
+def test_json_that_parsers_read_differently_or_cannot_read_is_refused_at_once(data: bytes, fault: str) -> None:
     started_s = time.monotonic()
     with pytest.raises(NotStrictJson, match=fault):
         loads(data)
@@ -72,5 +72,5 @@ def test_what_readers_disagree_about_or_choke_on_is_refused_at_once(data: bytes,
     "data",
     [b'"\\ud83e\\udd89"', b'"\\\\ud800"', b"18446744073709551615", b"1e308", b"[" * MAX_DEPTH + b"]" * MAX_DEPTH],
 )
-def test_what_only_looks_like_it_is_read(data: bytes) -> None:
+def test_json_that_only_looks_dangerous_is_read(data: bytes) -> None:
     assert loads(data) == json.loads(data)

@@ -23,7 +23,7 @@ MakePool = Callable[..., DecoderPool]
 
 @pytest.fixture
 def make_pool() -> Iterator[MakePool]:
-    """Makes pools, which end with the test."""
+    """Make decoder pools, which are closed after the test."""
     pools: list[DecoderPool] = []
 
     def make(options: DecoderOptions | None = None, *, processes: int = 1, start: bool = True) -> DecoderPool:
@@ -45,7 +45,7 @@ def scope(timeout_s: float = TIMEOUT_S) -> CancelScope:
 
 
 def code_of(pool: DecoderPool, data: bytes, within: CancelScope | None = None) -> str:
-    """The code that decoding these bytes fails with; ``ok`` when it does not."""
+    """Return the code with which decoding the bytes fails, or ``ok`` if it succeeds."""
     try:
         pool.decode(data, within or scope())
     except JobFailed as failure:

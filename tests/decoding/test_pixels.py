@@ -1,4 +1,4 @@
-"""What comes back from a decoder process is what the worker's own thread would have made of the file."""
+"""A decoder process returns the same pixels as decoding in the worker's own thread."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HOSTILE = {name: data for corpus in (FOREIGN, DAMAGED, BOMBS, THIN, SLOW, LADEN)
 
 @pytest.fixture(scope="module", params=GEOMETRIES)
 def pool(request: pytest.FixtureRequest) -> Iterator[DecoderPool]:
-    """One process for a whole table of files: it outlives each of them."""
+    """A pool with one process, which must survive a whole table of files."""
     budget = Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory")
     pool = DecoderPool(DecoderOptions(MAX_PIXELS, MAX_BYTES, GEOMETRIES[request.param]), processes=1, budget=budget)
     pool.start()
@@ -54,7 +54,9 @@ def as_prepared(decoded: Decoded, geometry: Geometry | None) -> npt.NDArray[np.u
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_pixels_size_format_and_transparent_colour_are_the_same(pool: DecoderPool, name: str) -> None:
+def test_pixels_size_format_and_transparent_colour_are_those_of_the_worker_s_own_thread(
+    pool: DecoderPool, name: str
+) -> None:
     geometry = pool.options.geometry
     expected = open_image(FILES[name], max_pixels=MAX_PIXELS).decode(geometry.least_side if geometry else None)
 
@@ -69,7 +71,7 @@ def test_pixels_size_format_and_transparent_colour_are_the_same(pool: DecoderPoo
 
 
 @pytest.mark.parametrize("pool", ["CLIP's"], indirect=True)
-def test_a_transparent_colour_is_white_where_the_geometry_paints_it(pool: DecoderPool) -> None:
+def test_a_transparent_colour_is_painted_white_if_the_geometry_says_so(pool: DecoderPool) -> None:
     plain, coloured, entry = (
         pixels_of(pool.decode(FILES[name], scope()))
         for name in ("PNG", "PNG, RGB with a transparent colour", "PNG, palette with one transparent entry")
@@ -79,7 +81,7 @@ def test_a_transparent_colour_is_white_where_the_geometry_paints_it(pool: Decode
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files_get_the_same_code_and_end_no_process(pool: DecoderPool, name: str) -> None:
+def test_hostile_files_fail_with_the_same_code_and_end_no_process(pool: DecoderPool, name: str) -> None:
     expected = "ok"
     try:
         open_image(HOSTILE[name], max_pixels=MAX_PIXELS).decode()
@@ -92,5 +94,5 @@ def test_hostile_files_get_the_same_code_and_end_no_process(pool: DecoderPool, n
     assert pool.pids == before
 
 
-def test_no_bytes_are_empty(pool: DecoderPool) -> None:
+def test_a_file_without_bytes_has_the_code_empty(pool: DecoderPool) -> None:
     assert code_of(pool, b"") == "empty"

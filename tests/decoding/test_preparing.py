@@ -1,4 +1,4 @@
-"""Two places to decode in, one answer."""
+"""Decoding in threads and in processes gives the same pixels."""
 
 from __future__ import annotations
 

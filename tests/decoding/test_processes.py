@@ -1,4 +1,4 @@
-"""What an image can do to the process that decodes it, and what that does to everybody else: nothing."""
+"""Whatever an image does to its decoder process, the worker and other images are not affected."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from worker.concurrency.cancel_scope import Cancelled
 from worker.decoding.decoder import PROGRAM, DecoderOptions
 from worker.decoding.pool import DecoderPool
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 
 LARGE = flat_png(7_000, 7_000)
-#: What an image that has taken a decoder over might try; run when it is opened.
+#: What an image that has taken over a decoder might try; the code runs when the decoder opens the image.
 ATTEMPTS = {
     "a file": "open('/etc/passwd').read()",
     "the worker's environment": "open(f'/proc/{os.getppid()}/environ').read()",
@@ -40,18 +40,18 @@ ATTEMPTS = {
 }
 
 
-#: A decoder without the extra ``heic``, which alone permits threads.
+#: Makes decoders behave as if the extra ``heic`` were missing; they may start threads only with that extra.
 WITHOUT_HEIC = "from worker.decoding import child\nchild.register_heif = lambda: False\n"
 
 
 def without_heic() -> DecoderOptions:
-    """Decoders as they are where ``pillow-heif`` is not installed."""
+    """Return options of decoders as if ``pillow-heif`` were not installed."""
     first, second, *rest = PROGRAM.splitlines(keepends=True)
     return DecoderOptions(MAX_PIXELS, MAX_BYTES, None, 30, "".join((first, second, WITHOUT_HEIC, *rest)))
 
 
 def taken_over(code: str, cpu_s: int = 30, max_pixels: int = MAX_PIXELS) -> DecoderOptions:
-    """Decoders that run a line of Python when they open an image of fewer than 64 bytes."""
+    """Return options of decoders that run a line of Python when they open an image of fewer than 64 bytes."""
     hook = (
         f"{WITHOUT_HEIC}"
         "import os, resource, socket, threading, time\n"
@@ -80,19 +80,19 @@ def zombies() -> list[str]:
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-def test_a_decoder_that_was_taken_over_reaches_nothing(
+def test_a_hostile_image_that_took_over_its_decoder_can_reach_nothing(
     attempt: str, make_pool: MakePool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     pool = make_pool(taken_over(ATTEMPTS[attempt]))
-    assert "libseccomp" not in caplog.text, "this machine has no libseccomp: nothing is shown here"
+    assert "libseccomp" not in caplog.text, "this machine has no libseccomp, so this test proves nothing"
 
     assert code_of(pool, HOSTILE) == "undecodable"
     assert "was killed by SIGSYS" in caplog.text
     assert code_of(pool, JPEG) == "ok"
 
 
-def test_where_heic_is_decoded_a_decoder_may_start_threads_and_still_no_process(make_pool: MakePool) -> None:
+def test_with_heic_a_decoder_may_start_threads_but_no_process(make_pool: MakePool) -> None:
     permissive = [taken_over(ATTEMPTS[attempt]) for attempt in ("a thread", "a process")]
     threads, processes = (
         make_pool(replace(options, program=options.program.replace(WITHOUT_HEIC, ""))) for options in permissive
@@ -103,7 +103,7 @@ def test_where_heic_is_decoded_a_decoder_may_start_threads_and_still_no_process(
     assert code_of(processes, HOSTILE) == "undecodable"
 
 
-def test_a_decoder_has_an_empty_environment_no_other_descriptor_and_its_limits(make_pool: MakePool) -> None:
+def test_a_decoder_has_no_variable_of_the_worker_only_its_own_descriptors_and_limits(make_pool: MakePool) -> None:
     os.environ["NAMESHOT_CANARY"] = "CANARY"
     try:
         (pid,) = make_pool(without_heic()).pids
@@ -119,10 +119,10 @@ def test_a_decoder_has_an_empty_environment_no_other_descriptor_and_its_limits(m
     assert 18 * MAX_PIXELS < resource.prlimit(pid, resource.RLIMIT_AS)[1] < 18 * MAX_PIXELS + 1_000_000_000
 
 
-def test_a_decoder_that_is_started_while_all_new_sockets_have_a_timeout_waits_for_its_images(
+def test_a_decoder_waits_for_images_although_new_sockets_had_a_timeout_when_it_started(
     make_pool: MakePool,
 ) -> None:
-    """Celery sets one for the whole process while it connects anew, and while it shuts down."""
+    """Celery sets a timeout for the whole process while it reconnects and while it shuts down."""
     socket.setdefaulttimeout(5.0)
     try:
         pool = make_pool()
@@ -144,7 +144,7 @@ def test_a_decoder_that_is_started_while_all_new_sockets_have_a_timeout_waits_fo
         ("os.write(0, bytes([255]) * 200)", "undecodable"),
     ],
 )
-def test_a_decoder_that_dies_or_lies_fails_its_image_and_no_other(
+def test_a_decoder_that_dies_or_replies_falsely_fails_only_its_image(
     code: str, expected: str, make_pool: MakePool
 ) -> None:
     pool = make_pool(taken_over(code))
@@ -153,7 +153,7 @@ def test_a_decoder_that_dies_or_lies_fails_its_image_and_no_other(
     assert code_of(pool, JPEG) == "ok"
 
 
-def test_an_endless_decode_ends_with_its_cpu_time(make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
+def test_endless_decoding_ends_at_the_limit_of_cpu_time(make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
     pool = make_pool(taken_over("exec('while True: pass')", cpu_s=1))
 
     assert code_of(pool, HOSTILE) == "undecodable"
@@ -161,7 +161,7 @@ def test_an_endless_decode_ends_with_its_cpu_time(make_pool: MakePool, caplog: p
     assert code_of(pool, JPEG) == "ok"
 
 
-def test_cpu_time_is_for_each_image_and_not_for_a_life(make_pool: MakePool) -> None:
+def test_the_limit_of_cpu_time_applies_to_each_image_and_not_to_the_process(make_pool: MakePool) -> None:
     pool = make_pool(taken_over("exec('ends = time.process_time() + 0.7\\nwhile time.process_time() < ends: pass')", 1))
     before = pool.pids
 
@@ -171,7 +171,7 @@ def test_cpu_time_is_for_each_image_and_not_for_a_life(make_pool: MakePool) -> N
 
 
 def in_hand(pool: DecoderPool) -> int:
-    """The process that works on an image now."""
+    """Return the id of the process that is decoding an image."""
     found: list[int] = []
 
     def works() -> bool:
@@ -185,7 +185,7 @@ def in_hand(pool: DecoderPool) -> int:
 ENDLESS = "exec('while True: pass')"
 
 
-def test_a_late_image_is_given_up_and_its_process_replaced(make_pool: MakePool) -> None:
+def test_at_an_image_s_deadline_its_decoder_is_killed_and_replaced(make_pool: MakePool) -> None:
     pool = make_pool(taken_over(ENDLESS))
     before = pool.pids
 
@@ -194,7 +194,7 @@ def test_a_late_image_is_given_up_and_its_process_replaced(make_pool: MakePool) 
     assert not set(before) & set(pool.pids)
 
 
-def test_a_cancelled_image_is_given_up_at_once(make_pool: MakePool) -> None:
+def test_when_an_image_is_cancelled_its_decoder_is_killed_at_once(make_pool: MakePool) -> None:
     pool, within = make_pool(taken_over(ENDLESS)), scope()
 
     with ThreadPoolExecutor(1) as thread:
@@ -207,7 +207,7 @@ def test_a_cancelled_image_is_given_up_at_once(make_pool: MakePool) -> None:
     assert code_of(pool, JPEG) == "ok"
 
 
-def test_cancelling_what_is_long_over_kills_nobody_else_s_process(make_pool: MakePool) -> None:
+def test_cancelling_an_image_that_was_already_decoded_kills_no_process(make_pool: MakePool) -> None:
     pool, within = make_pool(), scope()
     assert code_of(pool, JPEG, within) == "ok"
     before = pool.pids
@@ -218,7 +218,7 @@ def test_cancelling_what_is_long_over_kills_nobody_else_s_process(make_pool: Mak
     assert pool.pids == before
 
 
-def test_killed_from_outside_an_image_may_be_tried_again(make_pool: MakePool) -> None:
+def test_an_image_whose_decoder_gets_sigkill_from_outside_fails_with_a_retryable_code(make_pool: MakePool) -> None:
     pool = make_pool(taken_over(ENDLESS))
 
     with ThreadPoolExecutor(1) as thread:
@@ -245,14 +245,14 @@ def test_an_image_whose_decoder_is_frozen_is_decoded_by_another(
     assert not set(frozen) & set(pool.pids)
 
 
-def test_a_file_that_a_frozen_decoder_does_not_read_to_its_end_is_decoded_by_another(make_pool: MakePool) -> None:
+def test_a_file_that_a_frozen_decoder_does_not_finish_reading_is_decoded_by_another(make_pool: MakePool) -> None:
     pool = make_pool()
     os.kill(pool.pids[0], signal.SIGSTOP)
 
     assert code_of(pool, JPEG + bytes(4_000_000)) == "ok"
 
 
-def test_a_signal_that_a_supervisor_sends_to_all_processes_ends_no_decoder(make_pool: MakePool) -> None:
+def test_signals_that_a_supervisor_sends_to_all_processes_end_no_decoder(make_pool: MakePool) -> None:
     pool = make_pool()
     (pid,) = pool.pids
     crashes = {signal.Signals[f"SIG{name}"] for name in ("SEGV", "BUS", "ILL", "FPE", "ABRT", "TRAP", "SYS", "XCPU")}
@@ -263,10 +263,10 @@ def test_a_signal_that_a_supervisor_sends_to_all_processes_ends_no_decoder(make_
     assert pool.pids == [pid]
 
 
-def test_an_image_whose_decoder_is_ended_from_outside_is_decoded_by_another(
+def test_an_image_whose_decoder_ends_by_another_signal_is_decoded_by_another_decoder(
     make_pool: MakePool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first one dies by a signal that decoders ignore, as one does that has just been started."""
+    """A decoder that has just started does not ignore signals yet, so the image is not to blame for its end."""
     first = tmp_path / "first"
     first.touch()
     options = taken_over(
@@ -284,7 +284,7 @@ def test_an_image_whose_decoder_is_ended_from_outside_is_decoded_by_another(
     assert "was killed by SIGUSR1 from outside while it had an image: replacing the process" in caplog.text
 
 
-def test_who_finds_no_free_process_waits_no_longer_than_its_job_may(make_pool: MakePool) -> None:
+def test_an_image_waits_for_a_free_decoder_only_until_its_deadline(make_pool: MakePool) -> None:
     pool, endless = make_pool(taken_over(ENDLESS)), scope()
 
     with ThreadPoolExecutor(1) as thread:
@@ -294,7 +294,7 @@ def test_who_finds_no_free_process_waits_no_longer_than_its_job_may(make_pool: M
         endless.cancel()
 
 
-def test_processes_are_started_as_they_are_needed_and_used_again(make_pool: MakePool) -> None:
+def test_decoders_are_started_when_needed_and_reused(make_pool: MakePool) -> None:
     pool = make_pool(processes=2)
     assert len(pool.pids) == 1
 
@@ -321,7 +321,7 @@ def test_two_hundred_images_and_twenty_kills_leave_neither_zombies_nor_descripto
     assert descriptors() < before
 
 
-def test_where_none_can_be_started_the_worker_says_so_in_a_sentence(make_pool: MakePool) -> None:
+def test_a_worker_that_can_start_no_decoder_says_so_in_one_sentence(make_pool: MakePool) -> None:
     pool = make_pool(DecoderOptions(MAX_PIXELS, MAX_BYTES, None, 30, "raise SystemExit(3)"), start=False)
 
     with pytest.raises(SettingsError, match=r"ended with status 3.*NAMESHOT_DECODER=thread"):
@@ -329,7 +329,7 @@ def test_where_none_can_be_started_the_worker_says_so_in_a_sentence(make_pool: M
     assert pool.pids == []
 
 
-def test_a_start_that_fails_is_tried_again_while_the_job_lasts(make_pool: MakePool, tmp_path: Path) -> None:
+def test_starting_a_decoder_is_retried_until_the_job_s_deadline(make_pool: MakePool, tmp_path: Path) -> None:
     flag = tmp_path / "fails"
     flag.touch()
     program = f"import os\nif os.path.exists({str(flag)!r}): raise SystemExit(3)\n{PROGRAM}"

@@ -1,4 +1,4 @@
-"""Workers that start in a second, since their model has no weights; everything else about them is real."""
+"""Real workers that start in a second, because only their model, which has no weights, is not real."""
 
 import socket
 import sys
@@ -25,18 +25,18 @@ NULL_APP = "tests.chaos.null_worker"
 
 
 def command_of(app: str) -> tuple[str, ...]:
-    """What starts a worker of that app."""
+    """Return the command that starts a worker of that Celery app."""
     return (sys.executable, "-m", "celery", "-A", app, "worker")
 
 
 COMMAND = command_of(NULL_APP)
-#: A setting of a worker that waits as long as one in production.
+#: The setting with which a worker's delivery waits as long as in production.
 REAL_LENGTHS = {"NULL_TIME_SCALE": "1"}
 
 
 @pytest.fixture
 def origin() -> Iterator[Origin]:
-    """Pictures on loopback; what is under ``/held/`` is answered once `Origin.hold` is set."""
+    """A server of pictures on loopback, which answers requests for ``/held/`` only once `Origin.hold` is set."""
     with Origin() as origin:
         origin.pages["/owl.png"] = ("image/png", picture("PNG", (320, 240), "saddlebrown"))
         origin.pages["/car.jpg"] = ("image/jpeg", picture("JPEG", (200, 300), "crimson"))
@@ -45,7 +45,7 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture
 def probe() -> Probe:
-    """Of a worker that is yet to start with its port as ``NAMESHOT_METRICS_PORT``."""
+    """A probe with a free port, for a worker that a test starts with this port as ``NAMESHOT_METRICS_PORT``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return Probe(str(free.getsockname()[1]))
@@ -53,14 +53,14 @@ def probe() -> Probe:
 
 @pytest.fixture
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A second server, for the answers alone."""
+    """A second server, the result backend."""
     with ValkeyServer(tmp_path_factory.mktemp("answers")) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def times(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Times:
-    """Of the delivery of all workers here, but those that are started with `REAL_LENGTHS`."""
+    """The delivery's times in all workers here, except in those that start with `REAL_LENGTHS`."""
     scale = pytestconfig.getoption("--time-scale")
     monkeypatch.setenv("NULL_TIME_SCALE", str(scale))
     return scaled_times(scale)
@@ -68,13 +68,13 @@ def times(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Times
 
 @pytest.fixture
 def outage_s(pytestconfig: pytest.Config, times: Times) -> float:
-    """How long Redis is away, seconds: by default until every worker's lease has ended."""
+    """How long Redis is down, in seconds: by default until every worker's lease has expired."""
     return float(pytestconfig.getoption("--outage-s") or times.lease_s + times.round_s)
 
 
 @pytest.fixture
 def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start workers on this test's own Valkey, ready ones unless told otherwise."""
+    """Start workers on this test's own Valkey, and wait until they are ready unless `is_ready` is false."""
     with ExitStack() as stack:
 
         def start(
@@ -108,7 +108,7 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
 
 @pytest.fixture
 def client(own_valkey: ValkeyServer, request: pytest.FixtureRequest) -> Iterator[Client]:
-    """A producer on the same Valkey; the answers are on a second one in a test that has `answers`."""
+    """A client of the same Valkey; in a test that uses `answers`, that second server is the result backend."""
     results: ValkeyServer = request.getfixturevalue("answers") if "answers" in request.fixturenames else own_valkey
     with Client(own_valkey.broker_url, results.result_backend) as client:
         yield client
@@ -116,7 +116,7 @@ def client(own_valkey: ValkeyServer, request: pytest.FixtureRequest) -> Iterator
 
 @pytest.fixture
 def supervise(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Supervise:
-    """Makes a context in which null workers run, one after another."""
+    """Make a context manager in which null workers run, one after another."""
 
     def workers(name: str = "workers", *, poison_label: str | None = None, **settings: str) -> SupervisedWorker:
         folder = tmp_path / name
@@ -127,6 +127,6 @@ def supervise(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Super
 
 @pytest.fixture
 def command(own_valkey: ValkeyServer, tmp_path: Path) -> Home:
-    """The command line of somebody who operates the same Redis."""
+    """The `nameshot` command as an operator of the same Redis runs it."""
     (tmp_path / "home").mkdir()
     return Home.make(tmp_path / "home", **own_valkey.settings("worker"))

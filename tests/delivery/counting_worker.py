@@ -1,7 +1,7 @@
-"""A null worker that says, when it gets SIGUSR2, what it has kept of its connections to the broker.
+"""A null worker that reports on SIGUSR2 which objects of its connections to the broker still exist.
 
 Environment:
-    COUNTS: a file that gets a line of JSON each time.
+    COUNTS: a file to which the worker appends a line of JSON each time.
 """
 
 import gc
@@ -23,7 +23,7 @@ def _count(*_: object) -> None:
     gc.collect()
     objects = gc.get_objects()
     loop = get_event_loop()
-    assert loop is not None, "doorbells would ring in vain"
+    assert loop is not None, "the worker runs without an event loop"
     counts = {
         "channels": sum(isinstance(each, AtomicChannel) for each in objects),
         "transports": sum(isinstance(each, AtomicTransport) for each in objects),

@@ -1,4 +1,4 @@
-"""A null worker whose event loop runs into an error that nobody has foreseen.
+"""A null worker whose event loop raises an unexpected error.
 
 Environment:
     FAILS: a file; once it exists, the next tick of the loop fails.
@@ -19,18 +19,18 @@ __all__ = ["app"]
 
 
 class Failing(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """Looks for the file whenever the loop ticks."""
+    """Looks for the file at each tick of the event loop."""
 
     requires = (Tasks,)
 
     def start(self, consumer: Any) -> None:
-        """Be called from now on."""
+        """Register `look` with the event loop."""
         consumer.hub.on_tick.add(self.look)
 
     def look(self) -> None:
-        """Fail, if told to."""
+        """Raise an error if the file exists."""
         if Path(os.environ["FAILS"]).exists():
-            raise RuntimeError("something that nobody has foreseen")
+            raise RuntimeError("something unexpected")
 
 
 app.steps["consumer"].add(Failing)

@@ -1,7 +1,7 @@
-"""A null worker that dies of a message before any job of it runs, once.
+"""A null worker that one message kills, once, before any job of the worker runs.
 
 Environment:
-    FRAGILE: a file that exists while the next message kills.
+    FRAGILE: a file; while it exists, the next message kills the worker, which deletes the file first.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A worker's hands: messages that are held as `TAKE` records them, and given up."""
+"""Holds messages as a worker does, in the form that `TAKE` records, and makes dead letters of them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _tags = count()
 
 
 def hold(broker: redis.Redis, raw: bytes, queue: str = "nameshot.default") -> str:
-    """Have a message in hand; returns its delivery tag."""
+    """Record a message as in hand, and return its holding tag."""
     tag = f"tag-{next(_tags)}"
     broker.hset(KEYS.in_flight, tag, queue.encode() + b"\n" + raw)
     return tag
 
 
 def give_up(broker: redis.Redis, job_id: str, raw: bytes | None = None, image: int | None = None) -> bytes:
-    """Find a job to be poison, taken from its queue where its message is not given; returns the message."""
+    """Make a message, by default the next one of the queue, the dead letter of a poisoned job; return the message."""
     if raw is None:
         taken = broker.rpop("nameshot.default")
         assert isinstance(taken, bytes)
@@ -32,5 +32,5 @@ def give_up(broker: redis.Redis, job_id: str, raw: bytes | None = None, image: i
 
 
 def misread(broker: redis.Redis, raw: bytes, tag: str | None = None) -> None:
-    """Find a message to be malformed, which is in hand already where its delivery tag is given."""
+    """Make a message the dead letter of a malformed one; with a ``tag``, the message is in hand already."""
     DeadLetters(broker, KEYS).malformed(tag or hold(broker, raw), job_id=None, task=None)

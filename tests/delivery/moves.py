@@ -47,19 +47,19 @@ def resume(broker: redis.Redis) -> int:
 
 
 def resume_a_part(broker: redis.Redis) -> int:
-    """How many messages one script requeues."""
+    """Run the script that requeues postponed messages once; return how many it requeued."""
     names = (OURS.postponed, *OURS.put_back)
     return int(broker.eval(RESUME, len(names), *names, *put_back_arguments(), 0)[0])
 
 
 def reclaim(broker: redis.Redis, how: Literal["dead", "gone", "leaving"], keys: DeliveryKeys = OURS) -> int:
     if how == "dead":
-        broker.delete(keys.lease)  # as its time does
+        broker.delete(keys.lease)  # as if it had expired
     return moves.reclaim(broker, keys, how)
 
 
 def reclaim_a_part(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS, most: int = RECLAIMED) -> tuple[int, int]:
-    """How many messages went back, and how many are left."""
+    """Run the script once; return how many messages it requeued, and how many are left."""
     names = (keys.in_flight, *keys.put_back, keys.lease, keys.workers, keys.alone, keys.suspects)
     arguments = (keys.worker, how, 60, *put_back_arguments(), most, RECLAIMED_BYTES, 0)
     moved, _, left, _ = broker.eval(RECLAIM, len(names), *names, *arguments)
@@ -67,7 +67,7 @@ def reclaim_a_part(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS, mos
 
 
 def a_lease(broker: redis.Redis, times: Times | None = None) -> Lease:
-    """The lease of the worker `OURS`, which must be renewed."""
+    """Return a lease of the worker `OURS`; the test fails if the lease reports that it cannot be renewed."""
     return Lease(
         broker,
         OURS,

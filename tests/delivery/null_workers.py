@@ -1,4 +1,4 @@
-"""Null workers that a test starts, and starts again when a job has killed them, as a supervisor does."""
+"""Null workers that are started again when a job has killed them, as a supervisor would."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 from tests.acceptance.worker_process import Worker
 from tests.valkey_server import ValkeyServer
 
-#: The least that there may be.
+#: The smallest value that the setting permits.
 MAX_ATTEMPTS = 3
 POISON = "nightshade"
 
@@ -19,8 +19,8 @@ class SupervisedWorker:
     """One null worker after another, until the context ends.
 
     Attributes:
-        worker: the one that runs now.
-        starts: how many there were.
+        worker: the worker that runs now.
+        starts: how many workers were started.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SupervisedWorker:
 
     @property
     def log(self) -> str:
-        """What all of them printed."""
+        """Return what all the workers printed."""
         return "".join(file.read_text(errors="replace") for file in sorted(self._folder.glob("*/worker.log")))
 
     def _start(self) -> Worker:
@@ -67,6 +67,6 @@ class SupervisedWorker:
 
     def __exit__(self, *_: object) -> None:
         self._ends = True
-        while self._thread.is_alive():  # the one that is stopped may have died just before, and have a successor
+        while self._thread.is_alive():  # also ends the successor of a worker that died just now
             self.worker.stop()
             self._thread.join(0.1)

@@ -1,4 +1,4 @@
-"""Asks a worker over HTTP how it is."""
+"""Requests a worker's probes over HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OK = (200, "ok")
 
 @dataclass(frozen=True)
 class Probe:
-    """Asks the worker whose metrics port this is."""
+    """Sends requests to the worker with this metrics port."""
 
     port: str
 
@@ -24,7 +24,7 @@ class Probe:
 
 
 def wait_for(probe: Probe, path: str, expected: tuple[int, str], worker: Worker) -> None:
-    """Return once the worker answers so."""
+    """Return once the worker gives the expected response; fail if the worker has ended."""
     while probe(path) != expected:
         assert worker.process.poll() is None, worker.log
         time.sleep(0.01)

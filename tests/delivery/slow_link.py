@@ -1,4 +1,4 @@
-"""A connection over which one reply is long under way, between a worker and a real Valkey."""
+"""A relay between a worker and a real Valkey that delays one reply."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ class SlowLink:
     """Relays connections to a port of this machine; a context manager.
 
     Args:
-        to_port: of the server.
-        marker: the first reply that holds it ends slowly: never silent for long, but only after `slow_s`.
+        to_port: The port of the server.
+        marker: The relay delays the first reply that contains this text.
+        slow_s: How long the end of that reply takes, in seconds; the relay sends its last bytes one by one.
     """
 
     def __init__(self, to_port: int, marker: bytes, slow_s: float) -> None:
@@ -23,7 +24,7 @@ class SlowLink:
         self._slow_s = slow_s
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        #: Set once the whole of that reply is sent.
+        #: Set once the relay has sent the whole delayed reply.
         self.has_arrived = threading.Event()
 
     def __enter__(self) -> Self:

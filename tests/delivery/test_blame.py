@@ -1,4 +1,4 @@
-"""Who is to blame for a worker's death: one death costs its jobs nothing, a poison ends alone, and no job with it."""
+"""One death of a worker fails none of its jobs; a job that kills worker after worker fails, and no other with it."""
 
 import signal
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ from worker.delivery.marks import DRAINING
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
-#: A worker starts four times meanwhile.
+#: Within this time a worker starts four times.
 DEATHS_TIMEOUT_S = 100
 IN_HAND = 48
-#: Enough for all of those, and for a few more.
+#: Enough for all the jobs in hand and for others.
 PLACES = "96"
-#: A worker measures its model at start, unless it is told what it would find.
+#: With this setting a worker does not measure its model at start.
 UNMEASURED = {"NAMESHOT_MAX_BATCH": "4"}
 
 
@@ -42,7 +42,7 @@ def broker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
 def hold(
     client: Client, origin: Origin, count: int, *, labels: list[str] = LABELS, queue: Queue = "default"
 ) -> list[Job]:
-    """So many jobs in hand of a worker, each in its download."""
+    """Submit ``count`` jobs, and return once a worker downloads the image of each."""
     jobs = [client.submit(origin.url("/held/owl.png"), labels, queue=queue) for _ in range(count)]
     for _ in jobs:
         assert origin.asked.acquire(timeout=TIMEOUT_S)
@@ -50,20 +50,20 @@ def hold(
 
 
 def suspect(broker: redis.Redis, job_id: str, deaths: int = 2) -> str:
-    """As workers leave it that died with the job in hand."""
+    """Record a job as in hand of ``deaths`` workers that died; return its id."""
     broker.hset("nameshot:suspects", job_id, deaths)
     return job_id
 
 
 def alone(broker: redis.Redis) -> bytes | None:
-    """What the only worker says that it runs alone."""
+    """Return the only worker's mark: the suspect that it runs alone, or that it drains; None without a mark."""
     keys = broker.keys("nameshot:alone:*")
     found = broker.get(keys[0]) if keys else None
     assert not isinstance(found, str)
     return found
 
 
-def test_the_jobs_of_a_killed_worker_run_beside_one_another_and_a_job_of_high_waits_for_none_of_them(
+def test_the_jobs_of_a_killed_worker_run_side_by_side_and_a_job_of_high_waits_for_none_of_them(
     start_worker: StartWorker, client: Client, origin: Origin, broker: redis.Redis
 ) -> None:
     victim = start_worker("victim", NAMESHOT_CONCURRENCY=PLACES)
@@ -72,7 +72,7 @@ def test_the_jobs_of_a_killed_worker_run_beside_one_another_and_a_job_of_high_wa
     victim.process.wait()
 
     heir = start_worker("heir", NAMESHOT_CONCURRENCY=PLACES)
-    for _ in jobs:  # none of these downloads ends before all of them have begun
+    for _ in jobs:  # no download ends before all of them have begun
         assert origin.asked.acquire(timeout=TIMEOUT_S), heir.log
     assert broker.hvals("nameshot:suspects") == [b"1"] * IN_HAND
     assert client.classify(origin.url("/owl.png"), LABELS, queue="high", timeout=TIMEOUT_S).ranking
@@ -83,7 +83,7 @@ def test_the_jobs_of_a_killed_worker_run_beside_one_another_and_a_job_of_high_wa
     eventually(lambda: not broker.exists("nameshot:suspects"), lambda: heir.log)
 
 
-def test_suspects_download_beside_one_another_and_are_marked_only_while_one_runs_alone(
+def test_suspects_download_side_by_side_and_a_mark_exists_only_while_one_of_them_runs_alone(
     start_worker: StartWorker,
     client: Client,
     origin: Origin,
@@ -112,7 +112,8 @@ def test_a_job_of_high_waits_for_few_of_many_suspects_and_all_of_them_end_in_tim
     start_worker: StartWorker, client: Client, origin: Origin, broker: redis.Redis
 ) -> None:
     settings = {"NULL_FORWARD_MS": "200", "NAMESHOT_CONCURRENCY": PLACES, **UNMEASURED}
-    worker = start_worker("patient", NAMESHOT_JOB_TIMEOUT="3", **settings)  # all of them together take three times that
+    # All the jobs together take three times the timeout.
+    worker = start_worker("patient", NAMESHOT_JOB_TIMEOUT="3", **settings)
     jobs = [
         client.submit(origin.url("/owl.png"), LABELS, job_id=suspect(broker, f"suspect-{number}"))
         for number in range(IN_HAND)
@@ -130,10 +131,10 @@ def test_a_job_of_high_waits_for_few_of_many_suspects_and_all_of_them_end_in_tim
     assert "failed" not in worker.log
 
 
-@pytest.mark.parametrize(  # prompts: test_dead_letters.py
+@pytest.mark.parametrize(  # test_dead_letters.py does the same with the stage "prompts"
     "stage", [*(pytest.param(stage, marks=pytest.mark.thorough) for stage in ("tokens", "preparation")), "images"]
 )
-def test_a_poison_ends_after_three_deaths_and_its_neighbours_are_answered(
+def test_a_poisoned_job_fails_after_three_deaths_of_workers_and_its_neighbours_are_answered(
     stage: str, supervise: Supervise, client: Client, command: Home, origin: Origin, broker: redis.Redis
 ) -> None:
     origin.pages["/poison.png"] = ("image/png", encoded(Image.new("RGB", (64, 64), POISON_COLOUR), "PNG"))
@@ -155,7 +156,7 @@ def test_a_poison_ends_after_three_deaths_and_its_neighbours_are_answered(
     assert (letter["id"], letter["code"], letter["deaths"]) == (culprit.id, "poisoned", MAX_ATTEMPTS)
 
 
-def test_a_poisoned_image_of_a_bulk_job_ends_after_three_deaths_and_the_other_images_are_answered(
+def test_a_poisoned_image_of_a_bulk_job_fails_after_three_deaths_and_the_other_images_are_answered(
     supervise: Supervise, client: Client, command: Home, origin: Origin
 ) -> None:
     origin.pages["/poison.png"] = ("image/png", encoded(Image.new("RGB", (64, 64), POISON_COLOUR), "PNG"))
@@ -197,7 +198,7 @@ def test_a_worker_that_is_killed_while_it_drains_blames_no_job(
     assert not broker.keys("nameshot:alone:*")
 
 
-def test_a_suspect_that_runs_alone_while_its_worker_drains_is_to_blame_for_its_death(
+def test_a_suspect_that_runs_alone_in_a_draining_worker_is_blamed_for_the_worker_s_death(
     start_worker: StartWorker,
     client: Client,
     origin: Origin,

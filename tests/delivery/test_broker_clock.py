@@ -1,4 +1,4 @@
-"""What a worker knows of the broker's clock."""
+"""How a worker estimates the broker's clock from replies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from worker.delivery.broker_clock import READINGS, BrokerClock
 from worker.delivery.taken import elapsed_s
 
-#: The broker's clock is this far ahead.
+#: How far the broker's clock is ahead, in seconds.
 AHEAD_S = 1_000.0
 
 
@@ -19,7 +19,7 @@ def told_at(seconds: float) -> tuple[bytes, bytes]:
 
 
 def read(clock: BrokerClock, *, ahead_s: float = AHEAD_S, took_s: float = 0.001, late_s: float = 0.0) -> None:
-    """Let the clock read a reply that took so long, of which it spent so much more on its way back than out."""
+    """Let the clock read a reply whose round trip took ``took_s``, the way back ``late_s`` longer than the way out."""
     now_s = time.time()
     clock.read(told_at(now_s + ahead_s - (took_s + late_s) / 2), sent_s=elapsed_s() - took_s)
 
@@ -31,7 +31,7 @@ def test_half_of_the_round_trip_is_subtracted() -> None:
     assert clock.now_s() == pytest.approx(time.time() + AHEAD_S, abs=0.05)
 
 
-def test_a_reply_that_is_late_does_not_displace_one_that_was_in_time() -> None:
+def test_a_late_reply_does_not_replace_the_reading_of_a_quick_one() -> None:
     clock = BrokerClock()
     read(clock)
     read(clock, took_s=10.0, late_s=10.0)
@@ -39,7 +39,7 @@ def test_a_reply_that_is_late_does_not_displace_one_that_was_in_time() -> None:
     assert clock.now_s() == pytest.approx(time.time() + AHEAD_S, abs=0.05)
 
 
-def test_a_broker_whose_clock_is_set_is_believed_within_as_many_replies_as_are_kept() -> None:
+def test_after_the_broker_s_clock_is_set_a_worker_follows_within_as_many_replies_as_it_keeps() -> None:
     clock = BrokerClock()
     read(clock)
     for _ in range(READINGS):
@@ -48,5 +48,5 @@ def test_a_broker_whose_clock_is_set_is_believed_within_as_many_replies_as_are_k
     assert clock.now_s() == pytest.approx(time.time() - AHEAD_S, abs=0.05)
 
 
-def test_until_redis_has_replied_the_own_clock_counts() -> None:
+def test_until_redis_has_replied_the_worker_uses_its_own_clock() -> None:
     assert BrokerClock().now_s() == pytest.approx(time.time(), abs=0.05)

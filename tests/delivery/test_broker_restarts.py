@@ -1,4 +1,4 @@
-"""Redis goes away and comes back: workers go on by themselves, and what they finished meanwhile is answered."""
+"""After an outage of Redis, workers go on by themselves and store the answers of jobs that they finished meanwhile."""
 
 import subprocess
 import threading
@@ -18,7 +18,7 @@ from worker.delivery.times import Times
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 90
-#: Of each worker.
+#: The threads of each worker.
 THREADS = 4
 
 
@@ -26,7 +26,7 @@ def in_flight(broker: redis.Redis) -> int:
     return sum(broker.hlen(key) for key in broker.keys("nameshot:in-flight:*"))
 
 
-def test_a_job_that_spans_a_restart_runs_once_and_nothing_stays_in_hand_after_three_of_them(
+def test_a_job_runs_once_during_a_restart_of_redis_and_after_three_restarts_nothing_is_in_hand(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     worker = start_worker("survivor")
@@ -46,7 +46,7 @@ def test_a_job_that_spans_a_restart_runs_once_and_nothing_stays_in_hand_after_th
         assert not broker.llen("nameshot.default")
 
 
-def test_jobs_that_finished_while_redis_was_away_are_answered_once_and_their_threads_are_free_again(
+def test_jobs_that_finished_while_redis_was_down_are_answered_once_and_their_threads_are_free_again(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, outage_s: float, tmp_path: Path
 ) -> None:
     executions = tmp_path / "executions"

@@ -1,4 +1,4 @@
-"""From which queues a worker may take another message, by what it has in hand."""
+"""What a worker has in hand decides from which queues it may take another message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from producer.contract.names import Queue
 from worker.delivery.credit import Outcomes, open_queues, queue_of
 
-#: 22 places for bulk, 23 for bulk and default.
+#: Of these, `bulk` may have 22, `bulk` and `default` together 23.
 PLACES = 24
 
 
@@ -30,12 +30,14 @@ PLACES = 24
         ([("default", 64), ("default", 1)], "high"),
         ([("high", 64)], "bulk default high"),
         ([("high", 1)] * 24, ""),
-        # A message whose images are done holds a thread until its answer is stored.
+        # A message whose images are done still occupies a thread until its answer is stored.
         ([("bulk", 0)] * 22, "default high"),
         ([("high", 0)] * 24, ""),
     ],
 )
-def test_a_queue_is_open_while_it_leaves_places_for_one_more(in_hand: list[tuple[Queue, int]], open_to: str) -> None:
+def test_a_worker_takes_from_a_queue_only_while_enough_places_are_left_for_the_others(
+    in_hand: list[tuple[Queue, int]], open_to: str
+) -> None:
     assert sorted(open_queues(in_hand, PLACES)) == open_to.split()
 
 
@@ -48,7 +50,7 @@ def test_no_worker_takes_more_messages_than_it_has_threads() -> None:
         assert len(in_hand) == places
 
 
-def test_outcomes_are_counted_in_many_threads_and_forgotten_with_their_message() -> None:
+def test_outcomes_are_counted_across_threads_until_their_message_is_done() -> None:
     outcomes = Outcomes()
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(outcomes.add, ["a", "b"] * 500))
@@ -57,6 +59,6 @@ def test_outcomes_are_counted_in_many_threads_and_forgotten_with_their_message()
     assert (outcomes.of("a"), outcomes.of("b")) == (0, 500)
 
 
-def test_a_list_that_is_none_of_ours_is_like_the_default_queue() -> None:
+def test_an_unknown_queue_counts_as_the_default_queue() -> None:
     names = ["x.bulk", "x.high", "x.default", "nameshot.bulk", "", None]
     assert [queue_of(name, "x") for name in names] == ["bulk", "high", "default", "default", "default", "default"]

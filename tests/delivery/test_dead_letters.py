@@ -1,4 +1,4 @@
-"""What kills workers or cannot be read becomes a dead letter, and the workers go on."""
+"""A job that kills workers, or a message that they cannot read, becomes a dead letter, and the workers go on."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ def test_a_poisoned_job_fails_alone_is_listed_and_succeeds_when_it_is_replayed_e
         for _ in innocents:
             assert origin.asked.acquire(timeout=TIMEOUT_S)
         culprit = client.submit(origin.url("/car.jpg?signature=secret"), ["fox", POISON])
-        eventually(lambda: workers.starts > 1, lambda: "the poison killed nobody")
+        eventually(lambda: workers.starts > 1, lambda: "the poison job killed no worker")
         origin.hold.set()
 
         with pytest.raises(JobFailed) as failed:
@@ -66,10 +66,10 @@ def test_a_poisoned_job_fails_alone_is_listed_and_succeeds_when_it_is_replayed_e
         culprit.result(timeout=1)
 
 
-def test_a_poisoned_image_of_a_bulk_job_is_a_letter_of_its_own_and_is_replayed_without_the_others(
+def test_a_poisoned_image_of_a_bulk_job_has_its_own_dead_letter_and_is_replayed_without_the_others(
     supervise: Supervise, command: Home, own_valkey: ValkeyServer, origin: Origin
 ) -> None:
-    with own_valkey.connect() as broker:  # as a worker leaves it that died on the second image
+    with own_valkey.connect() as broker:  # these are the records of a worker that died of the second image
         broker.hset("nameshot:suspects", mapping={"a-bulk-job": 3, "alone a-bulk-job 1": 1})
     images = [origin.url(path) for path in ("/owl.png", "/car.jpg?secret", "/owl.png")]
     with Celery(broker=own_valkey.broker_url, backend=own_valkey.result_backend) as plain, supervise():
@@ -114,7 +114,7 @@ NO_ARGUMENTS = body("[[],{},{}]")
 
 @pytest.fixture(scope="module")
 def junk() -> dict[str, bytes]:
-    """What strangers may push: no JSON, no object, no envelope, no task, and envelopes that Celery would choke on."""
+    """What other programs may push: no JSON, no object, no envelope, no task, and envelopes that crash Celery."""
     in_two_hours = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
     return {
         "null": b"null",
@@ -156,7 +156,7 @@ def junk() -> dict[str, bytes]:
     }
 
 
-def test_junk_becomes_malformed_letters_and_the_worker_goes_on(
+def test_junk_becomes_dead_letters_and_the_worker_goes_on(
     supervise: Supervise,
     client: Client,
     command: Home,
@@ -180,7 +180,7 @@ def test_junk_becomes_malformed_letters_and_the_worker_goes_on(
         assert [letter["bytes"] for letter in letters[::-1]] == [len(raw) for raw in junk.values()]
         assert {letter["id"] for letter in letters} == {None, "half-a-job", "x"}
         assert "hush-hush" not in json.dumps(letters)
-        assert {broker.hget(MESSAGES, letter["letter"]) for letter in letters} == {b""}  # nothing to replay
+        assert {broker.hget(MESSAGES, letter["letter"]) for letter in letters} == {b""}  # none can be replayed
 
     refused = command.run("dead-letters", "replay", letters[0]["letter"])
 
@@ -189,7 +189,7 @@ def test_junk_becomes_malformed_letters_and_the_worker_goes_on(
     assert "there are no dead letters that can be replayed" in command.run("dead-letters", "replay", "--all").sentence
 
 
-def test_junk_that_cannot_be_kept_is_dropped(
+def test_junk_that_cannot_be_stored_as_a_dead_letter_is_dropped(
     supervise: Supervise, client: Client, own_valkey: ValkeyServer, origin: Origin
 ) -> None:
     with supervise() as workers, own_valkey.connect() as broker:

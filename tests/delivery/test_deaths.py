@@ -1,4 +1,4 @@
-"""Workers that die, freeze or hang with jobs in hand: the jobs are answered elsewhere, once."""
+"""If a worker dies, freezes or hangs with jobs in hand, another worker answers them, once."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from worker.delivery.times import Times
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
-#: A worker measures its model at start, unless it is told what it would find.
+#: With this setting a worker does not measure its model at start.
 UNMEASURED = {"NAMESHOT_MAX_BATCH": "4"}
 
 
@@ -35,12 +35,12 @@ def test_jobs_in_hand_of_a_killed_worker_are_answered_by_another(
     assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
 
 
-def test_the_id_of_a_job_whose_worker_died_right_after_answering_lives_no_longer_than_the_answer(
+def test_if_a_worker_dies_right_after_storing_an_answer_the_claim_still_expires_with_the_answer(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     job = client.submit(origin.url("/owl.png"), LABELS)
     dead = StockWorker(own_valkey)
-    dead.succeed(job.id, result_for(LABELS))  # and then neither acknowledged nor let go of the id
+    dead.succeed(job.id, result_for(LABELS))  # and then neither acknowledged the message nor freed the id
     dead.close()
 
     start_worker("heir", NAMESHOT_RESULT_TTL="100")
@@ -63,7 +63,7 @@ def test_a_frozen_worker_loses_its_job_and_can_neither_take_it_back_nor_change_i
     answer = job.result(timeout=TIMEOUT_S)
 
     frozen.process.send_signal(signal.SIGCONT)
-    for _ in range(20):  # the thawed worker takes its share of what comes
+    for _ in range(20):  # the thawed worker takes its share of these
         assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
 
     assert job.result(timeout=TIMEOUT_S) == answer
@@ -94,10 +94,10 @@ def test_a_worker_whose_device_hangs_ends_itself_and_its_job_has_failed_by_its_d
     assert hanging.process.wait(TIMEOUT_S) == os.EX_SOFTWARE
     assert "the device has been busy with one batch" in hanging.log
 
-    assert job.status() == "failed"  # it had its deadline before the worker gave up
+    assert job.status() == "failed"  # the job's deadline passed before the worker ended itself
 
 
-def test_an_innocent_job_is_cleared_after_it_ran_alone(
+def test_a_suspect_that_runs_alone_without_a_death_is_no_suspect_any_more(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     victims = [start_worker(f"victim-{number}") for number in range(2)]
@@ -120,7 +120,7 @@ def test_an_innocent_job_is_cleared_after_it_ran_alone(
 
 
 def holder(own_valkey: ValkeyServer) -> int:
-    """The process that holds the only message."""
+    """Return the id of the process that holds the only message."""
     with own_valkey.connect() as broker:
         [in_flight] = broker.keys("nameshot:in-flight:*")
         return int(in_flight.decode().split("/")[-2])

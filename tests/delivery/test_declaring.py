@@ -1,4 +1,4 @@
-"""A worker declares its queues without a key: nobody's key keeps it from starting, and a full Redis does not either."""
+"""A worker declares its queues without a key in Redis, so neither foreign keys nor a full Redis prevent its start."""
 
 import os
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ EXCHANGES = [
     *("nameshot.high", "nameshot.default", "nameshot.bulk", "celery.pidbox", "reply.celery.pidbox", "celeryev"),
     *("", "nameshot"),
 ]
-#: What kombu keeps in Redis about queues.
+#: The keys in which kombu keeps the bindings of queues.
 KOMBUS = [
     *(f"_kombu.binding{kind}.{exchange}" for kind in ("", "_permanent") for exchange in EXCHANGES),
     "_kombu.binding_deadlines",
 ]
 
-#: Of these, what kombu would write to for a worker, and a role permits.
+#: Those of these keys to which kombu would write for a worker and to which the worker's role permits writing.
 DECLARED = ("_kombu.binding.nameshot.default", "_kombu.binding.celery.pidbox")
 
 
@@ -37,20 +37,20 @@ def broker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
 
 
 def may(broker: redis.Redis, command: str, key: str) -> bool:
-    """Whether Redis lets workers do this to that key."""
+    """Return whether Redis lets workers run a command on a key."""
     arguments = {"eval": ("return 1", "1", key), "zadd": (key, "1", "x"), "expire": (key, "1"), "smembers": (key,)}
     told = broker.execute_command("ACL", "DRYRUN", "nameshot-worker", command, *arguments.get(command, (key, "x")))
     return bool(told == b"OK")
 
 
 def cut_off(broker: redis.Redis) -> None:
-    """Have everybody connect anew."""
+    """Close all connections of workers, so that they connect again."""
     for client in broker.client_list():
         if client["user"] == "nameshot-worker":
             broker.client_kill_filter(_id=client["id"])
 
 
-def test_a_worker_starts_and_connects_anew_whatever_kombus_keys_hold(
+def test_a_worker_starts_and_reconnects_whatever_the_keys_of_kombu_hold(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, broker: redis.Redis
 ) -> None:
     for key in KOMBUS:
@@ -61,17 +61,17 @@ def test_a_worker_starts_and_connects_anew_whatever_kombus_keys_hold(
     cut_off(broker)
     assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
 
-    broker.delete(*KOMBUS)  # whoever asks notes there where it waits for the reply
+    broker.delete(*KOMBUS)  # there `ping` records the queue in which it waits for replies
     with Celery(broker=own_valkey.url(0), set_as_current=False) as operator:
         told = operator.control.ping(timeout=10, limit=1)
     assert told == [{f"undeterred@{os.uname().nodename}": {"ok": "pong"}}]
     assert worker.process.poll() is None
 
 
-def test_a_worker_needs_no_right_to_any_of_kombus_keys(
+def test_a_worker_needs_no_right_to_the_keys_of_kombu(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, broker: redis.Redis
 ) -> None:
-    assert all(may(broker, "sadd", key) for key in DECLARED), "as ever"
+    assert all(may(broker, "sadd", key) for key in DECLARED), "the role no longer permits what kombu does"
     own_valkey.permit("worker", without_keys="_kombu")
     for command in ("sadd", "smembers", "srem", "zadd", "zrem", "expire", "del", "exists", "eval"):
         assert not any(may(broker, command, key) for key in KOMBUS), command
@@ -98,9 +98,7 @@ def test_a_queue_of_the_wrong_kind_does_not_keep_a_worker_from_starting_and_serv
     assert worker.process.poll() is None
 
 
-def test_a_full_redis_takes_no_note_and_its_workers_declare_their_queues_all_the_same(
-    own_valkey: ValkeyServer, broker: redis.Redis
-) -> None:
+def test_workers_declare_their_queues_while_redis_is_full(own_valkey: ValkeyServer, broker: redis.Redis) -> None:
     broker.config_set("maxmemory", 1)
     options = {
         "queue_prefix": "nameshot",

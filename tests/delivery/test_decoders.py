@@ -1,4 +1,4 @@
-"""A worker's decoder processes end with it, however it ends, and it lives on however they end."""
+"""However a worker ends, its decoder processes end too; however they end, the worker goes on."""
 
 import os
 import re
@@ -13,19 +13,19 @@ from tests.acceptance.worker_process import Worker
 from tests.delivery.conftest import StartWorker
 from tests.eventually import eventually
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
 
 
 def decoders(worker: Worker) -> list[int]:
-    """The processes that this worker started, whichever of its threads did."""
+    """Return the processes that any thread of this worker started."""
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             if re.search(rf"^PPid:\s{worker.process.pid}$", status.read_text(), re.MULTILINE):
                 found.append(int(status.parent.name))
-        except OSError:  # it has just ended
+        except OSError:  # the thread has just ended
             continue
     return found
 
@@ -48,7 +48,7 @@ def test_no_decoder_outlives_its_worker(
     eventually(lambda: are_gone(pids))
 
 
-def test_a_worker_whose_idle_decoder_was_killed_starts_another_and_fails_no_image(
+def test_a_worker_replaces_an_idle_decoder_that_was_killed_and_fails_no_image(
     start_worker: StartWorker, client: Client, origin: Origin
 ) -> None:
     worker = start_worker("worker", NAMESHOT_DECODER="process")
@@ -61,7 +61,9 @@ def test_a_worker_whose_idle_decoder_was_killed_starts_another_and_fails_no_imag
     assert not set(killed) & set(decoders(worker))
 
 
-def test_in_threads_there_are_no_decoders(start_worker: StartWorker, client: Client, origin: Origin) -> None:
+def test_a_worker_that_decodes_in_threads_starts_no_decoder_processes(
+    start_worker: StartWorker, client: Client, origin: Origin
+) -> None:
     worker = start_worker("worker", NAMESHOT_DECODER="thread")
 
     assert client.submit(origin.url("/owl.png"), LABELS).result(timeout=TIMEOUT_S).ranking

@@ -1,4 +1,4 @@
-"""``celery worker -D`` and ``-f``: what a worker says is in its file, and a start that is refused has its status."""
+"""With ``celery worker -D`` and ``-f`` a worker logs to its file, and a refused start has its exit status."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def run(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Iterator[Run]:
-    """Run a command of Celery to its end; workers that it leaves behind with a ``.pid`` file end with the test."""
+    """Run a command of Celery; the workers that it leaves running, with ``.pid`` files, end with the test."""
     environment = {
         **os.environ,
         **own_valkey.settings("worker"),
@@ -75,7 +75,7 @@ def test_a_detached_worker_answers_and_logs_to_its_file(
         (("--", "task.acks_late=0"), "task_acks_late cannot be changed"),
     ],
 )
-def test_a_detached_start_that_cannot_be_is_refused_before_it_detaches(
+def test_an_impossible_detached_start_is_refused_before_the_worker_detaches(
     arguments: tuple[str, ...], said: str, run: Run
 ) -> None:
     done = run(*COMMAND, "-D", *arguments)
@@ -85,7 +85,7 @@ def test_a_detached_start_that_cannot_be_is_refused_before_it_detaches(
     assert "Traceback" not in done.stderr
 
 
-def test_what_refuses_a_worker_later_is_in_its_file(run: Run, tmp_path: Path) -> None:
+def test_a_detached_worker_that_fails_to_start_logs_why_to_its_file(run: Run, tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = (*COMMAND[:3], "-A", "worker", "worker", "-D", "-f", str(log))
     assert run(*command, NAMESHOT_MODEL="/no/such/model").returncode == 0
@@ -93,7 +93,7 @@ def test_what_refuses_a_worker_later_is_in_its_file(run: Run, tmp_path: Path) ->
     eventually(lambda: "there is no folder '/no/such/model'" in log.read_text(), log.read_text)
 
 
-def test_a_detached_worker_without_a_file_is_warned_of(run: Run, tmp_path: Path) -> None:
+def test_a_detached_start_without_a_log_file_prints_a_warning(run: Run, tmp_path: Path) -> None:
     done = run(*COMMAND, "-D", "--pidfile", str(pidfile := tmp_path / "worker.pid"))
 
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""Workers that wait: a message wakes one of them, and whoever is woken and does not come is passed over."""
+"""A message wakes one of the waiting workers; if that worker does not respond, it wakes another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def broker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def wait(own_valkey: ValkeyServer) -> Iterator[Wait]:
-    """Make a doorbell that listens, in the role of a worker."""
+    """Make doorbells that listen, in the role of a worker."""
     with ExitStack() as stack:
 
         def start(on_ring: Callable[[], None] = lambda: None, *queues: str) -> Doorbell:
@@ -53,7 +53,7 @@ def await_waiting(broker: redis.Redis, count: int) -> None:
     eventually(lambda: broker.info("clients")["blocked_clients"] == count)
 
 
-def test_a_message_wakes_one_of_twenty_that_wait_and_the_others_wait_on(broker: redis.Redis, wait: Wait) -> None:
+def test_a_message_wakes_one_of_twenty_waiting_workers(broker: redis.Redis, wait: Wait) -> None:
     woken: SimpleQueue[int] = SimpleQueue()
     bells: list[Doorbell] = []
 
@@ -74,7 +74,7 @@ def test_a_message_wakes_one_of_twenty_that_wait_and_the_others_wait_on(broker: 
     assert broker.lrange(rung_name(QUEUE), 0, -1) == [b"job"]
 
 
-def test_several_messages_wake_as_many(broker: redis.Redis, wait: Wait) -> None:
+def test_several_messages_wake_as_many_workers(broker: redis.Redis, wait: Wait) -> None:
     woken: SimpleQueue[int] = SimpleQueue()
     bells: list[Doorbell] = []
 
@@ -93,7 +93,7 @@ def test_several_messages_wake_as_many(broker: redis.Redis, wait: Wait) -> None:
     assert broker.lrange(rung_name(QUEUE), 0, -1) == [b"c", b"b", b"a"]
 
 
-def test_a_message_that_wakes_one_who_does_not_come_wakes_the_next(broker: redis.Redis, wait: Wait) -> None:
+def test_a_message_whose_woken_worker_does_not_respond_wakes_another(broker: redis.Redis, wait: Wait) -> None:
     rang = [threading.Event(), threading.Event()]
     wait(rang[0].set)
     await_waiting(broker, 1)
@@ -112,10 +112,10 @@ def test_a_message_that_wakes_one_who_does_not_come_wakes_the_next(broker: redis
     assert broker.lrange(rung_name(QUEUE), 0, -1) == [b"job"]
 
 
-def test_a_message_for_which_nobody_has_time_waits_in_its_queue(broker: redis.Redis, wait: Wait) -> None:
+def test_a_message_that_wakes_only_a_busy_worker_goes_back_to_its_queue(broker: redis.Redis, wait: Wait) -> None:
     bell = wait()
     await_waiting(broker, 1)
-    bell.respond()  # it found another message by itself
+    bell.respond()  # the worker found another message without being woken
 
     broker.lpush(QUEUE, "job")
 
@@ -124,7 +124,9 @@ def test_a_message_for_which_nobody_has_time_waits_in_its_queue(broker: redis.Re
     assert not broker.exists(rung_name(QUEUE))
 
 
-def test_two_messages_in_two_queues_wake_a_worker_once_and_the_second_goes_on(broker: redis.Redis, wait: Wait) -> None:
+def test_two_messages_in_two_queues_wake_a_worker_once_and_wait_in_their_queues(
+    broker: redis.Redis, wait: Wait
+) -> None:
     rings: SimpleQueue[str] = SimpleQueue()
     wait(lambda: rings.put("ring"), QUEUE, OTHER)
     await_waiting(broker, 2)
@@ -140,7 +142,7 @@ def test_two_messages_in_two_queues_wake_a_worker_once_and_the_second_goes_on(br
     assert rings.empty()
 
 
-def test_who_stopped_waiting_is_not_woken(broker: redis.Redis, wait: Wait) -> None:
+def test_a_closed_doorbell_is_not_rung(broker: redis.Redis, wait: Wait) -> None:
     rang = threading.Event()
     bell = wait(rang.set)
     await_waiting(broker, 1)
@@ -154,7 +156,7 @@ def test_who_stopped_waiting_is_not_woken(broker: redis.Redis, wait: Wait) -> No
 
 
 class Taker:
-    """A worker's channel in an event loop, and nothing else of a worker."""
+    """A worker's channel in an event loop, without the rest of a worker."""
 
     def __init__(self, valkey: ValkeyServer, stack: ExitStack) -> None:
         self.taken: SimpleQueue[str] = SimpleQueue()
@@ -196,7 +198,7 @@ class Taker:
         self._hub.call_soon(lambda: None)
 
 
-def test_a_message_that_another_program_pushes_is_taken_by_the_bell_and_not_by_a_look(
+def test_a_message_that_another_program_pushes_wakes_a_worker_without_polling(
     own_valkey: ValkeyServer, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "POLL_EVERY_S", 3_600)
@@ -209,13 +211,13 @@ def test_a_message_that_another_program_pushes_is_taken_by_the_bell_and_not_by_a
     assert not broker.exists(QUEUE, rung_name(QUEUE))
 
 
-def test_a_message_whose_woken_worker_is_no_more_is_found_by_the_next_look(
+def test_a_message_whose_woken_worker_was_killed_is_found_by_polling(
     own_valkey: ValkeyServer, broker: redis.Redis
 ) -> None:
     with ExitStack() as stack:
         taker = Taker(own_valkey, stack)
         await_waiting(broker, 2)
-        broker.lpush(rung_name(QUEUE), envelope("left"))  # as Redis moved it, for one who was killed before it came
+        broker.lpush(rung_name(QUEUE), envelope("left"))  # Redis moved it to wake a worker that was then killed
         assert taker.taken.get(timeout=TIMEOUT_S) == "left"
         with pytest.raises(Empty):
             taker.taken.get_nowait()

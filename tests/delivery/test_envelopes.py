@@ -1,4 +1,4 @@
-"""Only what is read of an envelope must be strict; what cannot run is refused by its id, wherever that stands."""
+"""A worker parses strictly only what it needs of an envelope, and refuses a bad message under its id if it has one."""
 
 import base64
 import json
@@ -17,21 +17,21 @@ from worker.jobs.messages import Malformed
     ("tag", "life"),
     [("2d38af77-0879", "2d38af77-0879"), ("x" * 128, "x" * 128), ("x" * 129, ""), ("a\nb", ""), (7, ""), (None, "")],
 )
-def test_a_message_says_which_submission_of_its_id_it_is(tag: object, life: str) -> None:
+def test_a_message_s_delivery_tag_is_its_life(tag: object, life: str) -> None:
     found = read(message(properties={"body_encoding": "base64", "delivery_tag": tag}))
 
     assert found is not None
     assert found.headers[TAKEN_HEADER].life == life
 
 
-def test_no_header_of_a_message_says_so() -> None:
+def test_no_header_of_a_message_can_set_its_life() -> None:
     found = read(message(headers(nameshot_taken={"life": "another's", "fault": "a stranger's text"})))
 
     assert found is not None
     assert (found.headers[TAKEN_HEADER].life, found.headers[TAKEN_HEADER].fault) == ("", "")
 
 
-#: What nobody reads, in forms that are no strict JSON; as the text of one more header.
+#: Texts of a further header that is no strict JSON and that no worker reads.
 SLOPPY = [
     '"kwargsrepr": "\\ud83d"',
     '"kwargsrepr": "{\\"image\\": \\ud83d\\u0020"',
@@ -51,7 +51,7 @@ def with_header(text: str) -> bytes:
 
 
 @pytest.mark.parametrize("header", SLOPPY)
-def test_what_nobody_reads_may_be_sloppy(header: str) -> None:
+def test_headers_that_no_worker_reads_need_not_be_strict_json(header: str) -> None:
     raw = with_header(header)
     with pytest.raises(strict_json.NotStrictJson):
         strict_json.loads(raw)
@@ -62,7 +62,7 @@ def test_what_nobody_reads_may_be_sloppy(header: str) -> None:
     assert (found.headers["id"], found.kwargs) == ("an-id", KWARGS)
 
 
-def test_what_nobody_reads_may_be_no_utf_8() -> None:
+def test_headers_that_no_worker_reads_need_not_be_utf_8() -> None:
     found = read(with_header('"kwargsrepr": "?"').replace(b"?", b"\xff\xed\xa0\x80"))
 
     assert found is not None
@@ -83,7 +83,7 @@ def test_what_nobody_reads_may_be_no_utf_8() -> None:
         ('"x": tru', "not JSON"),
     ],
 )
-def test_what_is_read_is_strict_and_a_message_that_names_its_id_is_refused_by_it(text: str, fault: str) -> None:
+def test_a_message_with_a_bad_header_is_refused_under_its_id(text: str, fault: str) -> None:
     raw = with_header(text)
     envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default")
 
@@ -94,7 +94,7 @@ def test_what_is_read_is_strict_and_a_message_that_names_its_id_is_refused_by_it
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_a_message_in_another_encoding_is_refused_by_its_id(encoding: str) -> None:
+def test_a_message_in_another_encoding_is_refused_under_its_id(encoding: str) -> None:
     raw = message().decode().encode(encoding)
     envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default", known_as=b"")
 
@@ -103,13 +103,13 @@ def test_a_message_in_another_encoding_is_refused_by_its_id(encoding: str) -> No
     assert "Redis cannot read its id" in envelope["headers"][TAKEN_HEADER].fault
 
 
-def test_a_message_that_names_its_id_twice_is_refused_by_it() -> None:
+def test_a_message_that_repeats_its_id_is_refused_under_it() -> None:
     with pytest.raises(Malformed, match="name twice"):
         read(with_header('"id": "an-id"'))
     assert read_envelope(with_header('"id": "another"'), tag="a-tag", queue="nameshot.default") is None
 
 
-def test_a_message_that_is_cut_off_is_refused_by_its_id() -> None:
+def test_a_truncated_message_is_refused_under_its_id() -> None:
     whole = json.loads(message())
     raw = json.dumps({"headers": whole["headers"], **whole}).encode()
 
@@ -119,7 +119,7 @@ def test_a_message_that_is_cut_off_is_refused_by_its_id() -> None:
 
 
 @pytest.mark.parametrize("own_headers", [{}, None, [], 7])
-def test_a_message_in_task_protocol_1_is_refused_by_the_id_in_its_body(own_headers: object) -> None:
+def test_a_message_in_task_protocol_1_is_refused_under_the_id_in_its_body(own_headers: object) -> None:
     body = {"task": "nameshot.classify", "id": "an-id", "args": [], "kwargs": KWARGS, "utc": True, "x": "?"}
     for text in (json.dumps(body), json.dumps(body).replace('"?"', "NaN")):
         envelope = json.loads(message())
@@ -134,11 +134,11 @@ def test_a_message_in_task_protocol_1_is_refused_by_the_id_in_its_body(own_heade
 
 
 @pytest.mark.parametrize("text", ['"id": "another"', '"\\u0069d": "another"'])
-def test_an_id_that_stands_there_twice_is_none(text: str) -> None:
+def test_a_message_with_two_different_ids_has_none(text: str) -> None:
     assert read_envelope(with_header(text), tag="a-tag", queue="nameshot.default") is None
 
 
-def test_a_message_too_large_to_be_sent_is_refused_by_the_id_that_its_taker_found() -> None:
+def test_a_message_that_is_too_large_for_a_worker_is_refused_under_the_id_that_the_script_found() -> None:
     taken = read_envelope(b"", tag="a-tag an-id", queue="nameshot.default")
 
     assert taken is not None
@@ -148,11 +148,11 @@ def test_a_message_too_large_to_be_sent_is_refused_by_the_id_that_its_taker_foun
 
 
 def filled(unit: str) -> str:
-    """As much of it as a message may have."""
+    """Return the unit repeated until it fills the largest permitted message."""
     return unit * ((MAX_MESSAGE_BYTES - 1_000) // len(unit))
 
 
-#: What takes a reader longest, and what has a matcher of patterns try again and again.
+#: What takes a parser longest, and what makes a regular expression backtrack.
 HOSTILE = {
     "brackets": '"x": ' + filled("["),
     "arrays": '"x": [' + filled("[[[[[[[[],[]]]]]]]],") + "1]",
@@ -178,7 +178,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_nothing_that_a_stranger_writes_keeps_the_event_loop_busy_and_its_id_is_known(text: str) -> None:
+def test_no_hostile_header_occupies_the_event_loop_or_hides_the_id(text: str) -> None:
     raw = with_header(text)
     started_s = time.process_time()
     envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default")
@@ -190,14 +190,14 @@ def test_nothing_that_a_stranger_writes_keeps_the_event_loop_busy_and_its_id_is_
 
 
 @pytest.mark.parametrize("text", [HOSTILE["arrays"], HOSTILE["numbers"], HOSTILE["members"]])
-def test_a_message_of_too_many_parts_is_refused_by_its_id(text: str) -> None:
+def test_a_message_of_too_many_parts_is_refused_under_its_id(text: str) -> None:
     with pytest.raises(Malformed, match="too many parts"):
         read(with_header(text))
 
 
 @pytest.mark.parametrize("unit", ["1,", "[[[[[[[[],[]]]]]]]],", '{"a":1},'])
 @pytest.mark.parametrize("body", ["[[%s1], {}, {}]", '[[], {"x": [%s1]}, {}]', "[[], {}, [%s1]]"])
-def test_no_body_keeps_the_event_loop_busy(unit: str, body: str) -> None:
+def test_no_hostile_body_occupies_the_event_loop(unit: str, body: str) -> None:
     text = body % (unit * (3_000_000 // len(unit)))
     envelope = {**json.loads(message()), "body": base64.b64encode(text.encode()).decode()}
     raw = json.dumps(envelope).encode()
@@ -209,8 +209,8 @@ def test_no_body_keeps_the_event_loop_busy(unit: str, body: str) -> None:
 
 
 @pytest.mark.parametrize("known_as", [b"", b"another"])
-def test_a_message_in_which_redis_reads_another_id_or_none_is_refused_by_its_id(known_as: bytes) -> None:
-    """The deaths of workers that it causes would be counted under none."""
+def test_a_message_in_which_redis_reads_another_id_or_none_is_refused(known_as: bytes) -> None:
+    """Otherwise the worker deaths that the job causes would not be counted under its id."""
     found = [
         read_envelope(message(headers(id="an id")), tag="a-tag", queue="nameshot.default", known_as=known)
         for known in (known_as, b"an\nid")

@@ -1,4 +1,4 @@
-"""With ``-E``, whoever watches Celery's events, as Flower does, sees each job end, and nothing of what it asks."""
+"""With ``-E``, a monitor of Celery's events, such as Flower, sees each job end, but neither URLs nor labels."""
 
 import json
 import threading
@@ -26,10 +26,10 @@ TIMEOUT_S = 60
 
 
 class Watcher:
-    """Celery's own receiver in a thread.
+    """Celery's own receiver of events, in a thread.
 
     Attributes:
-        events: each as it came.
+        events: the events in the order in which they came.
     """
 
     def __init__(self, app: Celery) -> None:
@@ -41,7 +41,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def state_of(self, job_id: str) -> str | None:
-        """What Flower shows."""
+        """Return the state that Flower shows for a job."""
         task = self._state.tasks.get(job_id)
         return task.state if task is not None else None
 
@@ -77,13 +77,13 @@ def watcher(own_valkey: ValkeyServer) -> Iterator[Watcher]:
 
 @pytest.fixture
 def hang(tmp_path: Path) -> Path:
-    """While there is such a file, a worker's device answers nothing."""
+    """A file; while it exists, a worker's device hangs."""
     return tmp_path / "hang"
 
 
 @contextmanager
 def telling_worker(valkey: ValkeyServer, origin: Origin, folder: Path, *more: str, **changed: str) -> Iterator[Worker]:
-    """A worker with ``-E``."""
+    """Start a worker that sends events if ``more`` contains ``-E``."""
     folder.mkdir()
     settings = {
         **valkey.settings("worker"),
@@ -97,13 +97,13 @@ def telling_worker(valkey: ValkeyServer, origin: Origin, folder: Path, *more: st
         yield worker
 
 
-def test_each_job_ends_for_those_who_watch_as_its_answer_says(
+def test_events_end_each_job_with_the_state_of_its_answer(
     own_valkey: ValkeyServer, client: Client, origin: Origin, watcher: Watcher, hang: Path, tmp_path: Path
 ) -> None:
     url = origin.url("/owl.png?signature=s3cret")
     expected: dict[str, str] = {}
     with own_valkey.connect() as broker:
-        cancelled = client.submit(url, LABELS)  # before there is a worker
+        cancelled = client.submit(url, LABELS)  # before a worker runs
         assert cancelled.cancel()
         expected[cancelled.id] = "REVOKED"
         past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
@@ -130,7 +130,7 @@ def test_each_job_ends_for_those_who_watch_as_its_answer_says(
                 operator.control.revoke(revoked.id)
             expected |= dict.fromkeys((stopped.id, revoked.id), "REVOKED")
             eventually(lambda: revoked.status() == "cancelled", lambda: worker.log)
-            # Another worker was faster, and this one finds that out when it stores its own answer.
+            # Another worker has answered this job; this worker finds that out when it stores its own answer.
             with own_valkey.connect(1) as results:
                 faster = {"status": "FAILURE", "traceback": None, "task_id": outrun.id}
                 reason = {
@@ -141,7 +141,7 @@ def test_each_job_ends_for_those_who_watch_as_its_answer_says(
                 results.set(f"celery-task-meta-{outrun.id}", json.dumps({**faster, "result": reason}))
             expected[outrun.id] = "FAILURE"
             hang.unlink()
-            # Delivered once more, to be dropped.
+            # This message is delivered again, and the worker drops it.
             broker.lpush("nameshot.default", message(headers(id=good.id), body))
             eventually(
                 lambda: {job_id: watcher.state_of(job_id) for job_id in expected} == expected,
@@ -156,7 +156,7 @@ def test_each_job_ends_for_those_who_watch_as_its_answer_says(
     assert [event for event in watcher.events if event["type"] == "task-revoked" and event["expired"]]
 
 
-def test_that_a_malformed_message_failed_is_told_once_its_answer_can_be_read(
+def test_the_failure_event_of_a_malformed_message_follows_its_answer(
     own_valkey: ValkeyServer, answers: ValkeyServer, origin: Origin, watcher: Watcher, tmp_path: Path
 ) -> None:
     backend = {"NAMESHOT_RESULT_BACKEND": answers.url(1, "worker")}
@@ -168,14 +168,14 @@ def test_that_a_malformed_message_failed_is_told_once_its_answer_can_be_read(
             broker.lpush("nameshot.default", message(headers(id="malformed", eta="soon"), [[], {}, None]))
             eventually(lambda: "the result backend does not take answers" in worker.log, lambda: worker.log)
             seen = len(watcher.events)
-            eventually(lambda: len(watcher.events) > seen, lambda: worker.log)  # a heartbeat, sent later
+            eventually(lambda: len(watcher.events) > seen, lambda: worker.log)  # a heartbeat that the worker sent later
             assert watcher.state_of("malformed") is None
         eventually(lambda: watcher.state_of("malformed") == "FAILURE", lambda: worker.log)
         with answers.connect(1) as results:
             assert b"invalid_job" in results.get("celery-task-meta-malformed")
 
 
-def test_without_it_no_event_of_a_job_is_sent(
+def test_without_the_option_a_worker_sends_no_event_of_a_job(
     own_valkey: ValkeyServer, client: Client, origin: Origin, watcher: Watcher, tmp_path: Path
 ) -> None:
     with telling_worker(own_valkey, origin, tmp_path / "silent"):

@@ -1,4 +1,4 @@
-"""A worker that cannot start ends, whatever the reason: Celery would go on and take jobs without a model."""
+"""A worker that fails to start ends, for any reason, because Celery would go on and take jobs without a model."""
 
 from pathlib import Path
 

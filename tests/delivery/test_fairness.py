@@ -12,18 +12,18 @@ def turns(count: int) -> list[str]:
     return [order.next()[0] for _ in range(count)]
 
 
-def test_while_all_wait_the_queues_get_16_4_and_1_of_21_turns() -> None:
+def test_while_all_queues_hold_jobs_they_get_16_4_and_1_of_21_turns() -> None:
     assert Counter(turns(21)) == {"high": 16, "default": 4, "bulk": 1}
     assert Counter(turns(2_100)) == {queue: 100 * weight for queue, weight in WEIGHTS.items()}
 
 
-def test_the_turns_are_spread_so_that_default_never_waits_longer_than_seven_turns() -> None:
+def test_turns_are_spread_so_that_default_never_waits_longer_than_seven_turns() -> None:
     dealt = turns(210)
     gaps = [index for index, queue in enumerate(dealt) if queue == "default"]
     assert max(after - before for before, after in pairwise(gaps)) <= 7
 
 
-def test_every_turn_looks_in_every_queue_the_others_by_weight() -> None:
+def test_every_turn_tries_every_queue_after_the_first_by_weight() -> None:
     order = Turns(WEIGHTS)
     for looked in islice(iter(order.next, None), 50):
         assert sorted(looked) == ["bulk", "default", "high"]

@@ -1,4 +1,4 @@
-"""Only our two tasks run: whatever else is asked of a worker is refused, answered and kept, and costs it nothing."""
+"""A worker runs only our two tasks; it refuses any other, answers it and keeps it as a dead letter."""
 
 import base64
 import json
@@ -36,14 +36,14 @@ def broker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def plain(own_valkey: ValkeyServer) -> Iterator[Celery]:
-    """A stranger, in the producer's role."""
+    """A foreign Celery app, in the producer's role."""
     with Celery(broker=own_valkey.broker_url, set_as_current=False) as app:
         yield app
 
 
 @pytest.fixture
 def worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Iterator[Worker]:
-    """One whose program has tasks of its own."""
+    """A worker whose program has tasks of its own."""
     folder = tmp_path / "wrapped"
     folder.mkdir()
     settings = {
@@ -59,13 +59,13 @@ def worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Iterator
 
 
 def strangers(folder: Path) -> Path:
-    """Where a stranger's task leaves a file, should it ever run."""
+    """Return the folder in which a foreign task leaves a file if it runs."""
     path = folder / "strangers"
     path.mkdir(exist_ok=True)
     return path
 
 
-def test_whatever_is_not_ours_is_refused_by_the_same_process_and_writes_no_key(
+def test_a_worker_refuses_every_foreign_task_without_dying_or_writing_other_keys(
     worker: Worker,
     own_valkey: ValkeyServer,
     plain: Celery,
@@ -124,7 +124,7 @@ def test_whatever_is_not_ours_is_refused_by_the_same_process_and_writes_no_key(
 
 
 def answer(valkey: ValkeyServer, job_id: str) -> Any:
-    """The result that is stored for a job, once it has ended."""
+    """Return the stored result of a job once the job has ended."""
     with valkey.connect(1) as results:
 
         def ended() -> bool:
@@ -136,12 +136,12 @@ def answer(valkey: ValkeyServer, job_id: str) -> Any:
 
 
 def with_body(text: bytes, body: Any) -> bytes:
-    """The same message, whose body is this; JSON's null, for one."""
+    """Return the message with another body, which may be any JSON value."""
     encoded = base64.b64encode(json.dumps(body).encode()).decode()
     return json.dumps({**json.loads(text), "body": encoded}).encode()
 
 
-def test_a_group_of_ours_is_so_many_jobs(
+def test_a_celery_group_of_our_tasks_is_answered_job_by_job(
     worker: Worker, own_valkey: ValkeyServer, plain: Celery, origin: Origin
 ) -> None:
     ours = plain.signature(
@@ -157,7 +157,7 @@ def test_a_group_of_ours_is_so_many_jobs(
     assert worker.process.poll() is None
 
 
-def test_no_message_is_held_in_a_workers_memory(
+def test_refused_and_postponed_messages_do_not_stay_in_a_worker_s_memory(
     worker: Worker, client: Client, origin: Origin, broker: redis.Redis
 ) -> None:
     filler = "x" * 1_000_000
@@ -172,13 +172,13 @@ def test_no_message_is_held_in_a_workers_memory(
         eventually(lambda: not broker.llen("nameshot.default"), lambda: "they are not taken")
         eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: "they are still held")
 
-    send(20)  # what one takes at once, it may keep to use again
+    send(20)  # Python keeps the memory of these for further use
     before = resident_bytes(worker.process.pid)
     send(60)
 
-    assert resident_bytes(worker.process.pid) - before < 100_000_000, "these were 200 MB of messages"
+    assert resident_bytes(worker.process.pid) - before < 100_000_000, "the worker kept messages, which had 200 MB"
 
 
 def resident_bytes(pid: int) -> int:
-    """A process's memory, on Linux."""
+    """Return how much memory a process occupies; Linux only."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

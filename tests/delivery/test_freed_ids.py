@@ -1,4 +1,4 @@
-"""An id that was freed and sent again: nothing that happened to the job of before concerns the new one."""
+"""After an id was freed and submitted again, nothing that happens to the old job affects the new one."""
 
 import signal
 
@@ -14,13 +14,13 @@ LABELS, OTHERS = ["fox", "bear"], ["car", "boat"]
 TIMEOUT_S = 60
 
 
-def test_an_id_that_was_freed_while_a_worker_holds_its_message_is_unknown_and_cannot_be_cancelled(
+def test_an_id_that_was_freed_while_a_frozen_worker_holds_its_message_is_unknown_and_cannot_be_cancelled(
     start_worker: StartWorker, client: Client, origin: Origin
 ) -> None:
     worker = start_worker("slow")
     job = client.submit(origin.url("/held/owl.png"), LABELS, job_id="upload")
     assert origin.asked.acquire(timeout=TIMEOUT_S)
-    worker.process.send_signal(signal.SIGSTOP)  # it hears of no cancellation
+    worker.process.send_signal(signal.SIGSTOP)  # a frozen worker receives no cancellation
     assert job.cancel()
     assert job.forget()
 
@@ -36,7 +36,7 @@ def test_an_id_that_was_freed_while_a_worker_holds_its_message_is_unknown_and_ca
     assert {score.label for score in again.result(timeout=TIMEOUT_S).ranking} == {*OTHERS}
 
 
-def test_a_cancellation_that_is_announced_late_stops_no_later_job_of_its_id(
+def test_a_late_announcement_of_a_cancellation_stops_no_later_job_of_its_id(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     worker = start_worker("steady")

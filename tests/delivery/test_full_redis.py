@@ -1,4 +1,4 @@
-"""A Redis at ``maxmemory`` takes nothing new, and lets workers finish what it holds."""
+"""A Redis at ``maxmemory`` accepts no new messages, but lets workers finish those that it holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.delivery.upkeep import Upkeep
 
 @pytest.fixture
 def broker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
-    """With some messages and a worker's lease, and then full."""
+    """A Redis that holds some messages and a worker's lease, and then is full."""
     with own_valkey.connect() as broker:
         broker.lpush(QUEUE, *(envelope(job_id) for job_id in "abcdef"))
         broker.lpush(step_names(QUEUE)[0], envelope("urgent"))
@@ -30,7 +30,7 @@ def broker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
         yield broker
 
 
-def test_messages_are_taken_acknowledged_and_given_back(broker: redis.Redis) -> None:
+def test_a_full_redis_lets_workers_take_acknowledge_and_requeue_messages(broker: redis.Redis) -> None:
     first, second = take(broker, "1"), take(broker, "2")
 
     assert acknowledge(broker, first[5]) == 1
@@ -39,13 +39,15 @@ def test_messages_are_taken_acknowledged_and_given_back(broker: redis.Redis) -> 
     assert broker.llen(QUEUE) == 4
 
 
-def test_messages_are_postponed_and_resumed(broker: redis.Redis) -> None:
+def test_a_full_redis_lets_workers_postpone_and_resume_messages(broker: redis.Redis) -> None:
     assert postpone(broker, take(broker, "1")[5], 10) == 1
     assert resume(broker) == 1
     assert broker.llen(QUEUE) == 6
 
 
-def test_a_dead_workers_messages_go_back_and_are_suspected(broker: redis.Redis) -> None:
+def test_with_a_full_redis_workers_still_take_over_a_dead_worker_s_jobs_and_mark_them_as_suspects(
+    broker: redis.Redis,
+) -> None:
     take(broker, "1")
     take(broker, "2")
 
@@ -54,7 +56,7 @@ def test_a_dead_workers_messages_go_back_and_are_suspected(broker: redis.Redis) 
     assert broker.hgetall(OURS.suspects) == {b"a": b"1", b"b": b"1"}
 
 
-def test_what_cannot_be_read_is_kept_as_a_dead_letter(broker: redis.Redis) -> None:
+def test_a_full_redis_stores_malformed_messages_as_dead_letters(broker: redis.Redis) -> None:
     broker.config_set("maxmemory", 0)
     broker.hset(OURS.in_flight.replace(OURS.worker, "a-worker"), "tag", QUEUE + "\nnull")
     broker.config_set("maxmemory", 1)
@@ -63,11 +65,11 @@ def test_what_cannot_be_read_is_kept_as_a_dead_letter(broker: redis.Redis) -> No
     assert broker.llen(OURS.dead_letters) == 1
 
 
-def test_a_lease_is_taken_and_renewed(broker: redis.Redis) -> None:
+def test_a_full_redis_lets_workers_take_and_renew_leases(broker: redis.Redis) -> None:
     broker.delete(OURS.lease, OURS.workers)
     lease = a_lease(broker)
     lease.start()
-    lease.leave()  # which stops its thread
+    lease.leave()  # this stops the lease's thread
 
     broker.delete(OURS.lease, OURS.workers)
     a_lease(broker).round()
@@ -75,7 +77,7 @@ def test_a_lease_is_taken_and_renewed(broker: redis.Redis) -> None:
     assert broker.sismember(OURS.workers, OURS.worker)
 
 
-def test_messages_with_a_priority_are_served_once_the_others_are_taken(broker: redis.Redis) -> None:
+def test_a_full_redis_serves_messages_with_a_priority_after_the_others(broker: redis.Redis) -> None:
     upkeep = Upkeep(broker, OURS)
     upkeep.move_steps()
     assert broker.llen(QUEUE) == 6

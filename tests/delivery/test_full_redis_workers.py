@@ -1,4 +1,4 @@
-"""Real workers beside a Redis at ``maxmemory``: what it accepted is answered."""
+"""With a Redis at ``maxmemory``, real workers answer all jobs that it had accepted."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TIMEOUT_S = 60
 
 
 def fill(server: ValkeyServer) -> None:
-    """From now on Redis refuses each write that might need memory."""
+    """Make Redis refuse each write that might need memory."""
     with server.connect() as operator:
         operator.config_set("maxmemory", 1)
         with pytest.raises(redis.OutOfMemoryError):
             operator.set("one-more-key", 1)
 
 
-def test_a_worker_that_starts_answers_what_waits(
+def test_a_worker_that_starts_beside_a_full_redis_answers_the_waiting_jobs(
     own_valkey: ValkeyServer, client: Client, origin: Origin, start_worker: StartWorker
 ) -> None:
     jobs = client.submit_many([(origin.url("/owl.png"), LABELS)] * 50)
@@ -39,7 +39,7 @@ def test_a_worker_that_starts_answers_what_waits(
         eventually(lambda: not broker.exists("nameshot.default", in_hand_key("nameshot")), lambda: worker.log)
 
 
-def test_the_jobs_of_a_killed_worker_are_answered_by_another(
+def test_another_worker_answers_the_jobs_of_a_killed_one_while_redis_is_full(
     own_valkey: ValkeyServer, client: Client, origin: Origin, start_worker: StartWorker
 ) -> None:
     victim = start_worker("victim")
@@ -58,7 +58,7 @@ def test_the_jobs_of_a_killed_worker_are_answered_by_another(
         eventually(lambda: not broker.keys(in_flight_key("nameshot", "*")), lambda: heir.log)
 
 
-def test_an_idle_worker_answers_again_once_there_is_memory(
+def test_an_idle_worker_answers_new_jobs_once_redis_has_memory_again(
     own_valkey: ValkeyServer, client: Client, origin: Origin, start_worker: StartWorker, times: Times
 ) -> None:
     worker = start_worker("idle")

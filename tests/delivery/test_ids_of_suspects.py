@@ -1,4 +1,4 @@
-"""An id may be any printable text, and names nothing but its job among what is counted and marked."""
+"""An id may be any printable text; deaths and marks recorded under it are never those of another job."""
 
 import json
 
@@ -25,7 +25,7 @@ def message(job_id: str) -> bytes:
     return json.dumps({"headers": {"id": job_id, "task": "nameshot.classify"}}).encode()
 
 
-def test_no_other_clients_id_is_taken_for_what_is_counted_of_another_job(broker: redis.Redis) -> None:
+def test_no_id_can_be_confused_with_the_records_of_another_job(broker: redis.Redis) -> None:
     broker.hset(OURS.suspects, mapping={"x": 2, "alone x": 1, "alone x 7": 3})
     strange = ["alone x", "alone x 7", "x 7"]
     broker.lpush(QUEUE, *map(message, strange))
@@ -36,7 +36,7 @@ def test_no_other_clients_id_is_taken_for_what_is_counted_of_another_job(broker:
     assert broker.hgetall(OURS.suspects) == {b"x": b"2", b"alone x": b"1", b"alone x 7": b"3"}
 
 
-def test_an_id_with_blanks_is_blamed_and_acquitted_by_itself(broker: redis.Redis) -> None:
+def test_blame_and_acquittal_of_an_id_with_blanks_affect_no_other_id(broker: redis.Redis) -> None:
     suspects = Suspects(broker, OURS, max_attempts=3)
     suspect = suspects.examine("alone x", "default", Deaths(2), lambda *_: None)
     assert suspect is not None
@@ -59,7 +59,7 @@ def test_an_id_with_blanks_is_blamed_and_acquitted_by_itself(broker: redis.Redis
     assert not broker.exists(OURS.suspects)
 
 
-def test_a_job_that_calls_itself_draining_is_not_what_a_worker_says_that_was_told_to_end(broker: redis.Redis) -> None:
+def test_a_job_with_the_id_draining_is_not_confused_with_the_mark_of_a_draining_worker(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("draining"))
     take(broker, "tag")
     Marks(broker, OURS).drain()

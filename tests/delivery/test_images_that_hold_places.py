@@ -1,4 +1,4 @@
-"""Images that stall, or decode slowly, hold places; what matters more is answered beside them all the same."""
+"""Images that stall or decode slowly occupy places, but jobs of more important queues are answered meanwhile."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.delivery.conftest import StartWorker
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear"]
-#: Shorter than what the origin holds back is held, and longer than any job here takes that is not.
+#: Shorter than the origin delays ``/held/`` pictures, and longer than any other job here takes.
 TIMEOUT_S = 20
 MOST_IMAGES = 64
-#: A worker's, as it is on a CPU.
+#: A worker's default on a CPU.
 CONCURRENCY = 24
 PATIENT = {
     "NAMESHOT_CONCURRENCY": str(CONCURRENCY),
@@ -49,7 +49,7 @@ def worker(start_worker: StartWorker) -> None:
 
 
 def stalled(origin: Origin, count: int, message: str = "") -> list[str]:
-    """URLs that are not answered before `Origin.hold` is set; no two are alike."""
+    """Return distinct URLs, which the origin answers only once `Origin.hold` is set."""
     return [origin.url(f"/held/owl.png?{message}{number}") for number in range(count)]
 
 
@@ -58,7 +58,7 @@ def pictures(origin: Origin, count: int) -> list[str]:
 
 
 def await_asked(origin: Origin, count: int) -> None:
-    """Return once so many requests have reached the origin."""
+    """Return once ``count`` requests have reached the origin."""
     for _ in range(count):
         assert origin.asked.acquire(timeout=TIMEOUT_S)
 
@@ -82,7 +82,7 @@ def test_one_stalled_image_of_a_bulk_message_holds_one_place(
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("messages", [1, 3])
 @pytest.mark.parametrize("queue", ["high", "default"])
-def test_bulk_messages_whose_every_image_stalls_keep_no_other_queue_waiting(
+def test_bulk_messages_in_which_every_image_stalls_delay_no_other_queue(
     queue: str, messages: int, client: Client, send_many: SendMany, origin: Origin
 ) -> None:
     sent = [send_many(stalled(origin, MOST_IMAGES, f"{number}-")) for number in range(messages)]
@@ -96,7 +96,7 @@ def test_bulk_messages_whose_every_image_stalls_keep_no_other_queue_waiting(
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("queue", ["bulk", "default"])
-def test_single_jobs_that_all_stall_do_not_keep_a_more_important_queue_waiting(
+def test_single_jobs_that_all_stall_do_not_delay_a_more_important_queue(
     queue: str, client: Client, origin: Origin
 ) -> None:
     held = [client.submit(url, LABELS, queue=queue) for url in stalled(origin, 2 * CONCURRENCY)]  # type: ignore[arg-type]  # a parameter
@@ -120,11 +120,11 @@ def test_a_bulk_message_of_the_same_queue_leaves_a_place_to_a_single_job(
 
 
 def slow_webp(number: int) -> bytes:
-    """36 bytes that become ten million pixels; no two files are alike."""
+    """Return a file of 36 bytes that decodes to ten million pixels; each number gives another file."""
     file = io.BytesIO()
     Image.new("RGB", (64, 64), (number, 0, 0)).save(file, "WEBP", lossless=True, quality=0, method=0)
     data = bytearray(file.getvalue())
-    # Its one colour takes no bits, however many pixels have it: 14 bits of the head are its width, and 14 its height.
+    # A single colour takes no bits per pixel, so the file stays valid with a larger width and height, 14 bits each.
     at = data.index(b"VP8L") + 9
     head = int.from_bytes(data[at : at + 4], "little") >> 28 << 28 | 2_799 << 14 | 3_499
     data[at : at + 4] = head.to_bytes(4, "little")
@@ -132,7 +132,7 @@ def slow_webp(number: int) -> bytes:
 
 
 @pytest.mark.parametrize("decoder", ["process", "thread"])
-def test_a_bulk_message_of_images_that_decode_slowly_keeps_no_other_queue_waiting(
+def test_a_bulk_message_of_images_that_decode_slowly_delays_no_other_queue(
     decoder: str, start_worker: StartWorker, client: Client, send_many: SendMany, origin: Origin
 ) -> None:
     for number in range(MOST_IMAGES):

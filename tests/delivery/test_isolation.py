@@ -1,4 +1,4 @@
-"""Ordinary stages side by side, those of suspects alone, and both by turns."""
+"""Ordinary stages run side by side, those of suspects alone, and both kinds by turns."""
 
 import math
 import threading
@@ -36,7 +36,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 class Stage:
-    """One that begins when its turn comes and ends when the test says so."""
+    """A stage that begins when its turn comes and ends when the test calls `end`."""
 
     def __init__(self, threads: ThreadPoolExecutor, turn: AbstractContextManager[None]) -> None:
         self.runs = threading.Event()
@@ -66,7 +66,9 @@ def test_ordinary_stages_run_side_by_side(threads: ThreadPoolExecutor) -> None:
         future.result(TIMEOUT_S)
 
 
-def test_once_a_suspect_waits_and_a_stage_has_ended_no_other_begins_before_it(threads: ThreadPoolExecutor) -> None:
+def test_once_a_suspect_waits_and_a_stage_has_ended_the_suspect_is_the_next_to_begin(
+    threads: ThreadPoolExecutor,
+) -> None:
     isolation = Isolation()
     first, second = (Stage(threads, isolation.together()) for _ in range(2))
     for stage in (first, second):
@@ -84,7 +86,7 @@ def test_once_a_suspect_waits_and_a_stage_has_ended_no_other_begins_before_it(th
     late.end()
 
 
-def test_between_two_suspects_all_that_waits_has_a_turn(threads: ThreadPoolExecutor) -> None:
+def test_between_two_suspects_all_waiting_stages_have_a_turn(threads: ThreadPoolExecutor) -> None:
     isolation = Isolation()
     first = Stage(threads, isolation.alone("first", anytime()))
     assert first.runs.wait(TIMEOUT_S)
@@ -94,7 +96,7 @@ def test_between_two_suspects_all_that_waits_has_a_turn(threads: ThreadPoolExecu
     eventually(lambda: isolation.waiting == 3)
 
     first.end()
-    for stage in ordinary:  # all of them at once, and the second suspect after them
+    for stage in ordinary:  # they run at the same time, before the second suspect
         assert stage.runs.wait(TIMEOUT_S)
     assert not second.runs.is_set()
     for stage in ordinary:
@@ -102,7 +104,7 @@ def test_between_two_suspects_all_that_waits_has_a_turn(threads: ThreadPoolExecu
     second.end()
 
 
-def test_what_runs_alone_has_nothing_beside_it_and_is_marked_only_then(threads: ThreadPoolExecutor) -> None:
+def test_no_job_runs_beside_a_suspect_and_its_mark_exists_only_while_it_runs(threads: ThreadPoolExecutor) -> None:
     inside: list[str] = []
     marked: list[str] = []
 
@@ -137,7 +139,7 @@ def test_what_runs_alone_has_nothing_beside_it_and_is_marked_only_then(threads: 
 
 
 @pytest.mark.parametrize("turn", [alone, together])
-def test_a_job_cancelled_while_it_waits_for_its_turn_waits_no_longer_and_holds_no_other_up(
+def test_a_job_cancelled_while_it_waits_for_its_turn_stops_waiting_and_delays_no_other(
     turn: Turn, threads: ThreadPoolExecutor
 ) -> None:
     isolation, scope = Isolation(), anytime()
@@ -155,7 +157,7 @@ def test_a_job_cancelled_while_it_waits_for_its_turn_waits_no_longer_and_holds_n
             pass
 
 
-def test_a_job_whose_time_ends_while_it_waits_fails_and_holds_no_other_up() -> None:
+def test_a_job_whose_deadline_passes_while_it_waits_fails_and_delays_no_other() -> None:
     isolation = Isolation()
 
     with isolation.alone("suspect", anytime()):
@@ -166,7 +168,7 @@ def test_a_job_whose_time_ends_while_it_waits_fails_and_holds_no_other_up() -> N
         pass
 
 
-def test_ordinary_stages_go_on_when_the_suspect_that_they_waited_for_is_cancelled(threads: ThreadPoolExecutor) -> None:
+def test_ordinary_stages_go_on_when_the_suspect_for_which_they_waited_is_cancelled(threads: ThreadPoolExecutor) -> None:
     isolation, scope = Isolation(), anytime()
     long, short = (Stage(threads, isolation.together()) for _ in range(2))
     assert long.runs.wait(TIMEOUT_S)
@@ -192,7 +194,7 @@ def test_the_first_suspect_of_a_process_gives_ordinary_stages_a_head_start_and_l
 ) -> None:
     isolation = Isolation(head_start_s=1.0)
     suspect = Stage(threads, alone(isolation, anytime()))
-    for _ in range(3):  # one after the other: none closes the turn for the next
+    for _ in range(3):  # the end of one does not keep the next from beginning
         with isolation.together(anytime()):
             assert not suspect.runs.is_set()
     suspect.end()
@@ -201,7 +203,7 @@ def test_the_first_suspect_of_a_process_gives_ordinary_stages_a_head_start_and_l
         pass
 
 
-def test_a_suspect_that_is_cancelled_in_the_head_start_waits_no_longer() -> None:
+def test_a_suspect_that_is_cancelled_during_the_head_start_stops_waiting() -> None:
     isolation, scope = Isolation(head_start_s=60.0), anytime()
     scope.cancel()
 

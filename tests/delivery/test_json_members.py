@@ -1,4 +1,4 @@
-"""Some members of an object are read as strictly as ever, whatever stands beside them."""
+"""Chosen members of an object are parsed strictly, whatever the other members contain."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ ANYTHING = st.recursive(
 
 
 @given(VALUES, VALUES, st.dictionaries(st.text(), ANYTHING), st.sampled_from([None, 1, "\t"]))
-def test_what_is_wanted_is_read_and_the_rest_is_passed(a: Any, c: Any, rest: dict[str, Any], indent: Any) -> None:
+def test_wanted_members_are_read_and_all_others_are_skipped(a: Any, c: Any, rest: dict[str, Any], indent: Any) -> None:
     rest = {name: value for name, value in rest.items() if name not in WANTED and name != "c"}
     data = json.dumps({**rest, "a": a, "b": {"c": c, **rest}, "z": rest}, indent=indent).encode()
 
@@ -26,7 +26,7 @@ def test_what_is_wanted_is_read_and_the_rest_is_passed(a: Any, c: Any, rest: dic
 
 
 @given(st.binary() | st.text().map(str.encode) | ANYTHING.map(lambda value: json.dumps(value).encode()))
-def test_arbitrary_bytes_have_members_or_a_fault(data: bytes) -> None:
+def test_arbitrary_bytes_give_members_or_a_fault(data: bytes) -> None:
     found, fault = read_members(data, WANTED)
 
     assert set(found) <= set(WANTED)
@@ -51,5 +51,5 @@ def test_arbitrary_bytes_have_members_or_a_fault(data: bytes) -> None:
         (b"", {}, "it is not JSON"),
     ],
 )
-def test_a_fault_leaves_what_was_read(data: bytes, found: dict[str, Any], fault: str) -> None:
+def test_members_read_before_a_fault_are_kept(data: bytes, found: dict[str, Any], fault: str) -> None:
     assert read_members(data, WANTED) == (found, fault)

@@ -1,4 +1,4 @@
-"""Redis reads no message that would keep it from serving others."""
+"""A script reads no message that would keep Redis busy for long."""
 
 import json
 
@@ -23,7 +23,7 @@ def broker(valkey: ValkeyServer) -> redis.Redis:
     return broker
 
 
-#: Two megabytes or more of what takes a reader long.
+#: Texts of two megabytes or more that take a parser long.
 LARGE = {
     "numbers": "[" + "1," * 2_000_000 + "1]",
     "arrays": "[" + "[],[[[[]]]]," * 200_000 + "1]",
@@ -33,7 +33,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("text", LARGE.values(), ids=LARGE)
-def test_redis_reads_nothing_of_a_message_that_would_keep_it_busy(broker: redis.Redis, text: str) -> None:
+def test_scripts_do_not_parse_a_message_that_would_keep_redis_busy(broker: redis.Redis, text: str) -> None:
     raw = b'{"headers": {"id": "an-id"}, "x": ' + text.encode() + b"}"
     assert len(raw) < MAX_MESSAGE_BYTES
     broker.lpush(QUEUE, raw)
@@ -44,14 +44,14 @@ def test_redis_reads_nothing_of_a_message_that_would_keep_it_busy(broker: redis.
 
 
 @pytest.mark.parametrize("size", [MAX_PARTS, 100_000, MAX_MESSAGE_BYTES, 4 * MAX_MESSAGE_BYTES - 1_000])
-def test_the_id_of_a_message_with_one_long_string_is_read_however_long_it_is(broker: redis.Redis, size: int) -> None:
+def test_the_id_of_a_message_with_a_long_string_is_read_whatever_the_length(broker: redis.Redis, size: int) -> None:
     raw = b'{"body": "' + b"x" * size + b'", "headers": {"id": "a \\"printable\\" id"}, "properties": {}}'
     broker.lpush(QUEUE, raw)
 
     assert take(broker, "tag")[6] == b'a\n"printable"\nid'
 
 
-def test_of_a_message_that_is_far_too_large_only_the_beginning_is_held_and_its_letter_says_how_large_it_was(
+def test_redis_keeps_only_the_beginning_of_a_far_too_large_message_and_its_dead_letter_has_the_full_size(
     broker: redis.Redis,
 ) -> None:
     size = 4 * MAX_MESSAGE_BYTES + 1
@@ -64,7 +64,7 @@ def test_of_a_message_that_is_far_too_large_only_the_beginning_is_held_and_its_l
     assert json.loads(letter)["bytes"] == size
 
 
-def test_no_script_moves_many_large_messages_that_were_put_aside_or_have_a_priority(broker: redis.Redis) -> None:
+def test_no_script_moves_many_large_messages_that_were_postponed_or_have_a_priority(broker: redis.Redis) -> None:
     large = [message.ljust(MAX_MESSAGE_BYTES) for message in (b"a", b"b", b"c")]
     broker.lpush(QUEUE, *large)
     for due_s, tag in enumerate("abc"):

@@ -1,4 +1,4 @@
-"""``nameshot worker``: what dies is started again, what cannot work is not, and who stops it stops all of it."""
+"""``nameshot worker`` restarts workers that die, but not those that cannot work, and ends with all its processes."""
 
 import os
 import shutil
@@ -24,8 +24,8 @@ LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
 #: A null worker with a name of its own.
 WORKER = "import os; from {module} import app; app.worker_main(['worker', '-n', f'{{os.getpid()}}@%h'])"
-#: The launcher itself, told to start that, with what a terminal gives a command: a session of its own, and no signal
-#: ignored, as they are where the tests run in the background.
+#: Starts the launcher with that worker, as a terminal would: in a session of its own, and with no signal ignored (a
+#: test that runs in the background inherits ignored signals).
 LAUNCHER = """
 import os, signal, sys
 from worker.runtime.launcher import launch
@@ -58,7 +58,7 @@ def launch(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Iterator
 
 
 def wait_for(text: str, launcher: Worker, times: int = 1) -> None:
-    """Return once it, or a worker of it, has said so."""
+    """Return once the launcher or one of its workers has logged the text ``times`` times."""
     deadline_s = time.monotonic() + TIMEOUT_S
     while launcher.log.count(text) < times:
         assert time.monotonic() < deadline_s, launcher.log
@@ -66,13 +66,13 @@ def wait_for(text: str, launcher: Worker, times: int = 1) -> None:
 
 
 def workers_of(launcher: Worker) -> list[int]:
-    """The process ids of its children."""
+    """Return the process ids of the launcher's children."""
     pid = launcher.process.pid
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def hold_a_job(client: Client, origin: Origin) -> Callable[[], object]:
-    """A job that runs until `Origin.hold` is set; returns what gets its answer."""
+    """Submit a job that runs until `Origin.hold` is set; return a function that waits for its answer."""
     job = client.submit(origin.url("/held/owl.png"), LABELS)
     assert origin.asked.acquire(timeout=TIMEOUT_S)
     return lambda: job.result(timeout=TIMEOUT_S).ranking
@@ -100,7 +100,7 @@ def test_a_worker_that_is_killed_is_started_again_and_takes_jobs(
     assert launcher.stop() == 0
 
 
-def test_a_message_that_kills_a_worker_before_a_job_of_it_runs_is_survived(
+def test_a_job_whose_message_kills_a_worker_before_any_job_runs_is_answered_by_the_next_worker(
     launch: Launch, client: Client, origin: Origin, tmp_path: Path
 ) -> None:
     (tmp_path / "fragile").touch()
@@ -121,10 +121,10 @@ def test_a_message_that_kills_a_worker_before_a_job_of_it_runs_is_survived(
         ("NAMESHOT_READY_FILE", "/tmp"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_said_once_and_not_tried_again(
+def test_an_unusable_setting_is_reported_once_and_the_worker_is_not_restarted(
     launch: Launch, setting: str, value: str
 ) -> None:
-    """The first is found by the worker, the others by the launcher already."""
+    """The worker finds the first of these mistakes, the launcher the others."""
     launcher = launch(**{setting: value})
 
     assert launcher.process.wait(TIMEOUT_S) == os.EX_CONFIG
@@ -152,7 +152,7 @@ def test_a_folder_of_the_ready_file_that_is_removed_is_created_again_and_ends_no
     assert launcher.stop() == 0
 
 
-def test_a_redis_that_is_away_when_the_worker_starts_is_waited_for(
+def test_a_worker_that_starts_while_redis_is_down_waits_for_it(
     launch: Launch, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     own_valkey.stop()
@@ -168,7 +168,7 @@ def test_a_redis_that_is_away_when_the_worker_starts_is_waited_for(
 def test_one_signal_lets_the_running_job_finish(
     number: signal.Signals, launch: Launch, client: Client, origin: Origin
 ) -> None:
-    """Sent to the whole group of processes, as a terminal sends Ctrl-C."""
+    """The test signals the whole process group, as a terminal does on Ctrl-C."""
     launcher = launch(NAMESHOT_DRAIN_TIMEOUT="600")
     launcher.wait_until_ready()
     answer = hold_a_job(client, origin)
@@ -182,7 +182,7 @@ def test_one_signal_lets_the_running_job_finish(
     assert "leaving" not in launcher.log
 
 
-def test_a_second_sigterm_ends_all_at_once_and_returns_the_job(
+def test_a_second_sigterm_ends_all_processes_at_once_and_requeues_the_job(
     launch: Launch, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     launcher = launch(NAMESHOT_DRAIN_TIMEOUT="600")
@@ -192,7 +192,7 @@ def test_a_second_sigterm_ends_all_at_once_and_returns_the_job(
     wait_for("Warm shutdown", launcher)
     assert not launcher.is_ready
 
-    while launcher.process.poll() is None:  # one that follows too soon is taken for the first
+    while launcher.process.poll() is None:  # the launcher ignores a second signal that follows too soon
         launcher.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
 
@@ -200,7 +200,7 @@ def test_a_second_sigterm_ends_all_at_once_and_returns_the_job(
     assert_returned(own_valkey)
 
 
-def test_sigquit_ends_all_at_once_and_returns_the_job(
+def test_sigquit_ends_all_processes_at_once_and_requeues_the_job(
     launch: Launch, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     launcher = launch(NAMESHOT_DRAIN_TIMEOUT="600")
@@ -212,7 +212,7 @@ def test_sigquit_ends_all_at_once_and_returns_the_job(
     assert not launcher.is_ready
 
 
-def test_on_sigusr1_its_worker_prints_each_threads_stack_and_all_go_on(
+def test_on_sigusr1_the_worker_prints_each_thread_s_stack_and_goes_on(
     launch: Launch, client: Client, origin: Origin
 ) -> None:
     launcher = launch()
@@ -226,21 +226,19 @@ def test_on_sigusr1_its_worker_prints_each_threads_stack_and_all_go_on(
     assert launcher.stop() == 0
 
 
-def test_sigusr1_ends_no_worker_that_still_starts(launch: Launch) -> None:
+def test_sigusr1_ends_no_worker_that_is_starting(launch: Launch) -> None:
     launcher = launch()
     eventually(lambda: bool(workers_of(launcher)))
     while not launcher.is_ready:
         launcher.process.send_signal(signal.SIGUSR1)
-        time.sleep(0.05)  # the steps of a start that a signal could meet
+        time.sleep(0.05)  # so that signals meet all steps of the start
 
     assert "starting it again" not in launcher.log
     assert launcher.stop() == 0
 
 
-@pytest.mark.parametrize(("drain_timeout", "times"), [("600", 2), ("0", 1)], ids=["told twice", "out of time"])
-def test_a_worker_that_is_frozen_is_killed_once_it_should_have_ended(
-    drain_timeout: str, times: int, launch: Launch
-) -> None:
+@pytest.mark.parametrize(("drain_timeout", "times"), [("600", 2), ("0", 1)], ids=["two signals", "drain timeout over"])
+def test_a_frozen_worker_is_killed_once_it_should_have_ended(drain_timeout: str, times: int, launch: Launch) -> None:
     launcher = launch(NAMESHOT_DRAIN_TIMEOUT=drain_timeout)
     launcher.wait_until_ready()
     (worker,) = workers_of(launcher)
@@ -273,7 +271,7 @@ def test_a_worker_whose_launcher_is_killed_finishes_its_job_and_ends(
     wait_until_gone(worker)
 
 
-def test_a_launcher_that_waits_to_start_a_worker_again_ends_at_once(launch: Launch) -> None:
+def test_a_launcher_that_waits_before_a_restart_ends_at_once_at_a_signal(launch: Launch) -> None:
     launcher = launch()
     launcher.wait_until_ready()
     (worker,) = workers_of(launcher)
@@ -284,7 +282,7 @@ def test_a_launcher_that_waits_to_start_a_worker_again_ends_at_once(launch: Laun
 
 
 def test_each_gpu_has_a_worker_of_its_own(launch: Launch, client: Client, origin: Origin) -> None:
-    """The null model asks for no GPU."""
+    """The null model needs no GPU."""
     launcher = launch(gpus="0,1", prefix=WITHOUT_READY_FILE)
     wait_for("ready: null takes jobs", launcher, times=2)
     devices = {
@@ -302,7 +300,7 @@ def test_each_gpu_has_a_worker_of_its_own(launch: Launch, client: Client, origin
     assert launcher.stop() == 0
 
 
-def test_what_one_worker_refuses_ends_the_others_too(launch: Launch) -> None:
+def test_if_one_worker_refuses_to_start_the_launcher_ends_the_others_too(launch: Launch) -> None:
     launcher = launch(gpus="0,1", prefix=WITHOUT_READY_FILE, NAMESHOT_FETCH_PORTS="80,http")
 
     assert launcher.process.wait(TIMEOUT_S) == os.EX_CONFIG

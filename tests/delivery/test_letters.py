@@ -1,4 +1,4 @@
-"""The list of dead letters itself, in a real Valkey."""
+"""The list of dead letters in a real Valkey."""
 
 import json
 import logging
@@ -24,7 +24,9 @@ def records(broker: redis.Redis) -> list[dict[str, object]]:
     return [json.loads(record) for record in broker.lrange(KEYS.dead_letters, 0, -1)]
 
 
-def test_the_newest_thousand_are_kept_and_the_messages_of_the_others_are_forgotten(broker: redis.Redis) -> None:
+def test_the_newest_thousand_dead_letters_are_kept_and_the_messages_of_older_ones_are_deleted(
+    broker: redis.Redis,
+) -> None:
     for number in range(MAX_LETTERS + 5):
         give_up(broker, f"job-{number}", f"message {number}".encode())
 
@@ -36,7 +38,9 @@ def test_the_newest_thousand_are_kept_and_the_messages_of_the_others_are_forgott
     assert set(messages.values()) == {f"message {number}".encode() for number in range(5, MAX_LETTERS + 5)}
 
 
-def test_the_message_is_kept_byte_by_byte_and_stays_in_hand_until_it_is_acknowledged(broker: redis.Redis) -> None:
+def test_a_dead_letter_keeps_the_message_byte_by_byte_and_leaves_it_in_hand_until_it_is_acknowledged(
+    broker: redis.Redis,
+) -> None:
     raw = bytes(range(256)) + b"\nnameshot.high\n"
 
     give_up(broker, "a-job", raw)
@@ -48,14 +52,14 @@ def test_the_message_is_kept_byte_by_byte_and_stays_in_hand_until_it_is_acknowle
     assert broker.hlen(KEYS.in_flight) == 1
 
 
-def test_the_same_poison_found_again_is_one_letter_and_each_image_is_its_own(broker: redis.Redis) -> None:
+def test_a_poisoned_job_or_image_found_again_has_one_dead_letter(broker: redis.Redis) -> None:
     for image in (None, None, 0, 0, 7):
         give_up(broker, "a-job", b"message", image=image)
 
     assert [record.get("image", "none") for record in records(broker)] == [7, 0, "none"]
 
 
-def test_the_same_junk_sent_again_is_another_letter(broker: redis.Redis) -> None:
+def test_the_same_junk_sent_again_has_another_dead_letter(broker: redis.Redis) -> None:
     for _ in range(2):
         misread(broker, b"null")
 
@@ -63,14 +67,14 @@ def test_the_same_junk_sent_again_is_another_letter(broker: redis.Redis) -> None
     assert first["letter"] != second["letter"]
 
 
-def test_what_somebody_else_holds_meanwhile_is_not_buried(broker: redis.Redis) -> None:
+def test_a_message_that_another_worker_holds_by_now_does_not_become_a_dead_letter(broker: redis.Redis) -> None:
     DeadLetters(broker, KEYS).poisoned("a-lost-tag", job_id="a-job", task="nameshot.classify", deaths=3)
 
     assert not records(broker)
 
 
 @pytest.mark.parametrize("trouble", ["away", "wrong type"])
-def test_trouble_with_redis_is_one_warning_without_content(
+def test_if_a_dead_letter_cannot_be_stored_the_worker_logs_one_warning_without_content(
     own_valkey: ValkeyServer, caplog: pytest.LogCaptureFixture, trouble: str
 ) -> None:
     with own_valkey.connect() as broker, caplog.at_level(logging.DEBUG, dead_letters.__name__):

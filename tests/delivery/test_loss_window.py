@@ -1,4 +1,4 @@
-"""The instant between taking a message and recording it: there is none."""
+"""No message is lost between being taken and being recorded, because one script does both."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A worker without an engine process whose device is lost: who broke it is found, and its neighbours are answered."""
+"""If a job breaks the device of a worker without an engine process, the job fails and its neighbours are answered."""
 
 import pytest
 

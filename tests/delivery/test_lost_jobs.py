@@ -1,4 +1,4 @@
-"""Jobs whose message is lost, purged or forgotten, with real workers: what is said of them is right."""
+"""With real workers, a job whose message was lost, purged or forgotten has the right state and is not answered."""
 
 import json
 import signal
@@ -26,7 +26,7 @@ def labels_of(answered: object) -> set[str]:
     return {score.label for score in answered.ranking}  # type: ignore[attr-defined]
 
 
-def test_no_job_is_ever_called_unknown_while_workers_take_die_and_answer(
+def test_no_job_is_ever_unknown_while_workers_take_die_and_answer(
     start_worker: StartWorker, client: Client, origin: Origin
 ) -> None:
     jobs = client.submit_many([(origin.url("/held/owl.png"), LABELS)] * 5 + [(origin.url("/owl.png"), LABELS)] * 300)
@@ -55,10 +55,10 @@ def test_no_job_is_ever_called_unknown_while_workers_take_die_and_answer(
 
     assert seen["unknown"] == 0
     assert seen["succeeded"]
-    eventually(lambda: client.backlog().total == 0)  # a worker acknowledges a message after its answer
+    eventually(lambda: client.backlog().total == 0)  # workers acknowledge a message after they store its answer
 
 
-def test_what_a_killed_worker_held_is_counted_until_another_takes_it_over(
+def test_a_killed_worker_s_messages_are_counted_until_another_worker_takes_them_over(
     start_worker: StartWorker, client: Client, command: Home, origin: Origin
 ) -> None:
     victim = start_worker("victim")
@@ -80,7 +80,7 @@ def test_what_a_killed_worker_held_is_counted_until_another_takes_it_over(
 
 
 @pytest.mark.parametrize("by", ["nameshot", "celery"])
-def test_who_waits_for_a_purged_job_is_told_and_sending_it_again_runs_it(
+def test_a_client_that_waits_for_a_purged_job_gets_job_not_found_and_a_new_submission_runs(
     by: str,
     start_worker: StartWorker,
     client: Client,
@@ -140,7 +140,7 @@ def test_a_worker_that_was_frozen_with_a_forgotten_job_never_answers_the_new_one
     assert labels_of(again.result(timeout=TIMEOUT_S)) == set(OTHERS)
 
 
-def test_of_a_forgotten_job_neither_message_nor_letter_is_left(
+def test_a_worker_removes_the_waiting_message_of_a_forgotten_job(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     start_worker("busy", **ONE_AT_A_TIME)
@@ -163,7 +163,7 @@ def test_of_a_forgotten_job_neither_message_nor_letter_is_left(
 
 
 def short_message(job_id: str, url: str, **properties: str) -> str:
-    """As docs/wire-format.md has it."""
+    """Return the short form of a message in docs/wire-format.md."""
     body = json.dumps([[], {"image": url, "candidate_labels": LABELS}, {}])
     headers = {"task": "nameshot.classify", "id": job_id}
     message = {"body": body, "content-type": "application/json", "headers": headers}
@@ -206,7 +206,7 @@ def test_a_plain_clients_message_that_waited_when_its_job_was_forgotten_never_an
         results.set("celery-task-meta-order-17", revoked_meta("order-17", "cancelled"))
         assert client.forget("order-17")
         start_worker("first")
-        assert origin.asked.acquire(timeout=TIMEOUT_S)  # nothing says that the old message is no new one
+        assert origin.asked.acquire(timeout=TIMEOUT_S)  # no record tells the worker that this message is old
         again = client.submit(origin.url("/held/car.jpg"), OTHERS, job_id="order-17")
         assert origin.asked.acquire(timeout=TIMEOUT_S)
         broker.lpush("nameshot.default", short_message("order-17", origin.url("/held/owl.png"), **properties))
@@ -217,7 +217,7 @@ def test_a_plain_clients_message_that_waited_when_its_job_was_forgotten_never_an
     assert labels_of(again.result(timeout=TIMEOUT_S)) == set(OTHERS)
 
 
-def test_a_plain_clients_job_is_sent_again_under_its_forgotten_id(
+def test_a_plain_client_s_job_can_be_sent_again_under_a_forgotten_id(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     start_worker("busy")
@@ -227,4 +227,4 @@ def test_a_plain_clients_job_is_sent_again_under_its_forgotten_id(
             broker.lpush("nameshot.default", short_message("order-17", origin.url("/car.jpg")))
             eventually(lambda: job.status() == "succeeded")
             assert job.forget()
-            eventually(lambda: job.status() == "unknown")  # once the worker has let the message go
+            eventually(lambda: job.status() == "unknown")  # once the worker has acknowledged the message

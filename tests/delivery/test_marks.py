@@ -1,4 +1,4 @@
-"""What a worker says of its own death, in Redis: which suspect runs alone, or that it is leaving."""
+"""The mark in Redis that explains a worker's death: the suspect that it runs alone, or that it is leaving."""
 
 from collections.abc import Iterator
 
@@ -28,14 +28,16 @@ def marks(own_valkey: ValkeyServer) -> Iterator[Marks]:
         marks.close()
 
 
-def test_the_mark_stands_while_a_suspect_runs_alone_and_no_longer(marks: Marks, broker: redis.Redis) -> None:
+def test_the_mark_exists_only_while_a_suspect_runs_alone(marks: Marks, broker: redis.Redis) -> None:
     with marks.alone("job 7"):
         assert broker.get(KEYS.alone) == b"job 7"
         assert 0 < broker.pttl(KEYS.alone) <= MARK_S * 1000
     assert not broker.exists(KEYS.alone)
 
 
-def test_a_worker_that_leaves_says_so_except_while_a_suspect_runs_alone(marks: Marks, broker: redis.Redis) -> None:
+def test_the_mark_of_a_leaving_worker_names_a_suspect_only_while_it_runs_alone(
+    marks: Marks, broker: redis.Redis
+) -> None:
     with marks.alone("job"):
         marks.drain()
         assert broker.get(KEYS.alone) == b"job"
@@ -66,18 +68,18 @@ def test_a_mark_needs_no_memory(marks: Marks, broker: redis.Redis) -> None:
     assert broker.get(KEYS.alone) == b"culprit"
 
 
-def test_what_could_not_be_said_is_said_once_redis_is_back(
+def test_a_mark_that_could_not_be_written_is_written_once_redis_is_back(
     marks: Marks, broker: redis.Redis, own_valkey: ValkeyServer
 ) -> None:
     with marks.alone("job"):
         own_valkey.stop()
     own_valkey.start()
-    with marks.alone("next"):  # begun while Redis was thought to be away
+    with marks.alone("next"):  # the worker still thinks that Redis is down
         eventually(lambda: broker.get(KEYS.alone) == b"next")
     eventually(lambda: not broker.exists(KEYS.alone))
 
 
-def test_nothing_is_said_after_a_job_was_blamed(marks: Marks, broker: redis.Redis) -> None:
+def test_after_a_worker_has_blamed_a_job_its_mark_does_not_change(marks: Marks, broker: redis.Redis) -> None:
     with marks.alone("job"):
         marks.blame("culprit")
     assert broker.get(KEYS.alone) == b"culprit"

@@ -1,4 +1,4 @@
-"""A right that is taken away while a worker runs: it says so, loses nothing, and goes on when the right is back."""
+"""A worker that loses a right reports it, loses no message, and goes on when it has the right again."""
 
 import pytest
 
@@ -15,7 +15,7 @@ REFUSED = "the broker refuses to hand out messages"
 
 
 @pytest.mark.parametrize("command", ["rpop", "hset", "exists", "type"])
-def test_a_worker_that_may_not_take_says_so_once_and_goes_on_when_it_may(
+def test_a_worker_without_the_right_to_take_messages_logs_it_once_and_goes_on_when_it_has_the_right_again(
     command: str, start_worker: StartWorker, own_valkey: ValkeyServer, client: Client, origin: Origin, probe: Probe
 ) -> None:
     worker = start_worker("refused", NAMESHOT_METRICS_PORT=probe.port)

@@ -1,4 +1,4 @@
-"""Others on the same Redis database: a plain Celery application keeps its own messages, whatever happens to ours."""
+"""A plain Celery application in the same Redis database keeps its messages, whatever happens to our workers."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
 TIMEOUT_S = 60
-#: A stranger's application: its task waits until it is told to end, and counts its executions.
+#: A foreign application whose task counts its executions and waits until the test lets it end.
 APPLICATION = """
 import os
 import redis

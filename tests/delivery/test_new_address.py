@@ -1,4 +1,4 @@
-"""Redis moves to another machine: its name resolves elsewhere, its data came along, and everybody follows."""
+"""If Redis moves to another machine with its data, workers and clients follow its name to the new address."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ NEW_ADDRESS = "127.0.0.2"
 
 @pytest.fixture
 def hosts(own_valkey: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this process and the workers look the name up."""
+    """The file in which this process and the workers look up the name."""
     hosts = tmp_path / "hosts"
     hosts.write_text(f"{own_valkey.host} {NAME}\n")
     monkeypatch.setattr(socket, "getaddrinfo", looking_into(hosts))
@@ -35,14 +35,14 @@ def urls(own_valkey: ValkeyServer) -> list[str]:
 
 
 @pytest.fixture
-def client(hosts: Path, urls: list[str]) -> Iterator[Client]:  # noqa: ARG001 - its names
+def client(hosts: Path, urls: list[str]) -> Iterator[Client]:  # noqa: ARG001 - the client resolves names with it
     with Client(*urls) as client:
         yield client
 
 
 @pytest.fixture
 def successor(own_valkey: ValkeyServer) -> Iterator[ValkeyServer]:
-    """Not started yet; it finds the other's append-only file."""
+    """The server at the new address, not started yet; it uses the other server's append-only file."""
     server = ValkeyServer(own_valkey.folder, host=NEW_ADDRESS, port=own_valkey.port)
     yield server
     server.stop()
@@ -60,7 +60,7 @@ def test_workers_and_clients_follow_a_redis_whose_name_resolves_to_another_addre
     urls: list[str],
 ) -> None:
     broker_url, result_backend = urls
-    # Its event loop waits 8 s for the frozen server, while its lease is renewed at the new address already.
+    # The worker's event loop waits 8 s for the frozen server, while it already renews its lease at the new address.
     start_worker(
         "follower",
         NAMESHOT_BROKER_URL=broker_url,

@@ -1,4 +1,4 @@
-"""A connection that breaks at the wrong moment: the message is recorded as a worker's, and the worker knows nothing."""
+"""If a connection breaks at the wrong moment, Redis records that a worker holds a message that it never received."""
 
 from producer import Client
 from producer.contract.names import in_flight_key, in_hand_key
@@ -46,7 +46,7 @@ def test_a_job_whose_acknowledgement_was_cut_off_is_acknowledged_and_keeps_its_a
     assert job.result(timeout=TIMEOUT_S) == answer
 
 
-def test_a_message_that_is_long_under_way_or_long_to_parse_is_no_orphan(
+def test_a_message_that_takes_long_to_arrive_is_not_counted_as_lost(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, times: Times
 ) -> None:
     job_id = "long-under-way"

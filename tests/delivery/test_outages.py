@@ -1,4 +1,4 @@
-"""Errors that no one has foreseen: a worker waits for their end, unless they turn out to concern one job only."""
+"""A worker waits for the end of an unexpected error, unless it turns out to concern one job only."""
 
 import re
 
@@ -20,7 +20,7 @@ TIMEOUT_S = 60
 
 
 @troubles.each(troubles.too_few_databases, troubles.over_quota)
-def test_an_error_that_no_one_has_foreseen_gives_up_no_job(
+def test_an_unexpected_error_of_the_result_backend_fails_no_job(
     trouble: Trouble,
     start_worker: StartWorker,
     client: Client,
@@ -40,7 +40,9 @@ def test_an_error_that_no_one_has_foreseen_gives_up_no_job(
     assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
 
 
-def test_an_error_is_one_of_the_content_once_the_server_has_kept_taking_other_content(answers: ValkeyServer) -> None:
+def test_an_error_is_attributed_to_the_content_once_the_server_has_accepted_other_commands_often_enough(
+    answers: ValkeyServer,
+) -> None:
     with answers.connect() as results:
         probes = 0
 

@@ -1,4 +1,4 @@
-"""What a dead worker held goes back in parts, and Redis serves others in between."""
+"""Workers requeue what a dead worker held in parts, and Redis serves other clients in between."""
 
 import json
 
@@ -23,7 +23,7 @@ def message(job_id: str) -> bytes:
     return json.dumps({"headers": {"id": job_id, "task": "nameshot.classify"}}).encode()
 
 
-def test_what_a_dead_worker_held_goes_back_a_part_at_a_time_in_the_order_in_which_it_was_taken(
+def test_a_dead_worker_s_messages_are_requeued_in_parts_in_the_order_in_which_they_were_taken(
     broker: redis.Redis,
 ) -> None:
     jobs = [message(f"job-{number}") for number in range(250)]
@@ -48,7 +48,7 @@ def test_no_part_has_many_large_messages(broker: redis.Redis) -> None:
     assert [reclaim_a_part(broker, "dead") for _ in range(3)] == [(1, 2), (1, 1), (1, 0)]
 
 
-def test_only_what_ran_alone_is_blamed_in_whichever_part_it_goes_back(broker: redis.Redis) -> None:
+def test_only_the_job_that_ran_alone_is_blamed_in_whichever_part_it_is_requeued(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("culprit"), message("mate"), message("other"))
     for _ in range(3):
         take(broker, new_tag())
@@ -60,7 +60,7 @@ def test_only_what_ran_alone_is_blamed_in_whichever_part_it_goes_back(broker: re
     assert not broker.exists(OURS.alone)
 
 
-def test_a_worker_that_thaws_between_two_parts_keeps_the_rest(broker: redis.Redis) -> None:
+def test_a_frozen_worker_that_goes_on_between_two_parts_keeps_the_rest(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("older"), message("newer"))
     older, newer = (take(broker, new_tag())[5] for _ in range(2))
     broker.delete(OURS.lease)

@@ -1,4 +1,4 @@
-"""Who asks whether a worker is well: ``/healthz``, ``/readyz``, and `nameshot doctor`."""
+"""The state of a worker in ``/healthz``, ``/readyz`` and `nameshot doctor`."""
 
 import os
 import socket
@@ -20,13 +20,13 @@ TIMEOUT_S = 60
 
 
 def doctor(command: Home) -> dict[str, str]:
-    """What is broken, by subject."""
+    """Return the findings of `nameshot doctor` that are broken, by subject."""
     (report,) = command.run("doctor", "--json").json_lines
     return {each["subject"]: each["text"] for each in report["findings"] if each["state"] == "broken"}
 
 
 @pytest.mark.parametrize("trouble", [ValkeyServer.stop, ValkeyServer.freeze])
-def test_without_its_broker_a_worker_is_not_ready_and_not_dead_and_recovers(
+def test_without_its_broker_a_worker_is_healthy_but_not_ready_and_recovers(
     trouble: Callable[[ValkeyServer], None],
     start_worker: StartWorker,
     probe: Probe,
@@ -85,4 +85,4 @@ def test_the_doctor_names_a_worker_whose_device_hangs(
 
     hang.unlink()
     assert job.result(timeout=TIMEOUT_S).ranking
-    eventually(lambda: not doctor(command))  # the lease says so at its next renewal
+    eventually(lambda: not doctor(command))  # the worker records it in its lease at the next renewal

@@ -1,4 +1,4 @@
-"""What one worker makes of several queues, and of one message that is there twice."""
+"""How one worker serves several queues, and two copies of one message."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ ONE_BY_ONE = {"NAMESHOT_CONCURRENCY": "1", "NAMESHOT_MAX_BATCH": "1"}
 EACH = 21
 
 
-def test_while_all_queues_wait_high_goes_first_and_bulk_does_not_starve(
+def test_while_all_queues_hold_jobs_high_is_served_first_and_bulk_does_not_starve(
     start_worker: StartWorker, client: Client, origin: Origin, tmp_path: Path
 ) -> None:
     executions = tmp_path / "executions"
@@ -52,10 +52,10 @@ def test_two_copies_of_one_message_in_one_worker_give_one_answer(
 
 
 @pytest.mark.parametrize("priority", [0, 5, 9])
-def test_a_message_to_which_a_plain_client_gave_a_priority_is_answered_too(
+def test_a_message_to_which_a_plain_client_gave_a_priority_is_answered(
     start_worker: StartWorker, origin: Origin, own_valkey: ValkeyServer, priority: int
 ) -> None:
-    """kombu writes it into a list of its own."""
+    """Kombu writes messages with a priority into separate lists."""
     start_worker("only")
     arguments = {"image": origin.url("/owl.png"), "candidate_labels": LABELS}
     with Celery(broker=own_valkey.broker_url, backend=own_valkey.result_backend, set_as_current=False) as plain:

@@ -1,4 +1,4 @@
-"""The broker answers with errors for a while, or connections break: workers wait, go on, and keep nothing of them."""
+"""While the broker fails or connections break, workers wait; then they go on, and keep no broken connections."""
 
 import json
 import os
@@ -28,10 +28,10 @@ AGAIN = "this worker takes jobs again"
 
 
 @troubles.each(
-    # The broker has the first database, and reading it takes a worker no permission.
+    # The broker is the first database, which every server has, and a worker needs no optional permission to read it.
     *(trouble for trouble in troubles.ALL if trouble not in (troubles.forbidden, troubles.too_few_databases))
 )
-def test_while_the_broker_answers_with_errors_a_worker_waits_and_says_so_and_goes_on_by_itself(
+def test_while_the_broker_fails_a_worker_waits_and_is_not_ready_and_then_goes_on_by_itself(
     trouble: Trouble,
     start_worker: StartWorker,
     origin: Origin,
@@ -48,7 +48,7 @@ def test_while_the_broker_answers_with_errors_a_worker_waits_and_says_so_and_goe
         with trouble(own_valkey):
             eventually(lambda: probe("/readyz")[0] == 503, lambda: worker.log)
             origin.hold.set()
-            time.sleep(TROUBLE_S)  # the trouble itself is what is tested
+            time.sleep(TROUBLE_S)  # the test is about a trouble that lasts
             assert probe("/readyz")[0] == 503
             assert probe("/healthz") == OK
         wait_for(probe, "/readyz", OK, worker)
@@ -62,7 +62,7 @@ def test_while_the_broker_answers_with_errors_a_worker_waits_and_says_so_and_goe
     assert "Traceback" not in worker.log
 
 
-def test_a_worker_is_ready_only_once_it_consumes_again_and_that_is_soon_after_the_broker_is_back(
+def test_soon_after_the_broker_is_back_a_worker_consumes_again_and_only_then_is_ready(
     start_worker: StartWorker, client: Client, origin: Origin, probe: Probe, own_valkey: ValkeyServer
 ) -> None:
     worker = start_worker("prompt", NAMESHOT_METRICS_PORT=probe.port)
@@ -77,7 +77,7 @@ def test_a_worker_is_ready_only_once_it_consumes_again_and_that_is_soon_after_th
     assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
 
-def test_an_idle_worker_is_woken_by_a_message_after_its_connection_broke_too(
+def test_a_message_wakes_an_idle_worker_even_after_its_connection_broke(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     worker = start_worker("idle")
@@ -89,11 +89,11 @@ def test_an_idle_worker_is_woken_by_a_message_after_its_connection_broke_too(
     began_s = time.monotonic()
     for _ in range(6):
         assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
-    # A worker that nobody wakes looks once a second.
+    # A worker that no message wakes looks into its queues only once a second.
     assert time.monotonic() - began_s < 3
 
 
-def test_nothing_is_left_of_connections_that_broke(
+def test_a_worker_keeps_nothing_of_broken_connections(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     counts = tmp_path / "counts"
@@ -118,7 +118,7 @@ def test_nothing_is_left_of_connections_that_broke(
     reconnect(RECONNECTIONS)
     after = held()
 
-    # The last jobs' messages may still know their channel.
+    # The last jobs' messages may still refer to their channels.
     assert all(after[what] - before[what] < RECONNECTIONS / 3 for what in before), (before, after)
 
 
@@ -129,10 +129,10 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_worker_that_ends_by_an_error_does_not_say_that_all_was_well(
+def test_a_worker_that_ends_by_an_error_has_a_failing_exit_status(
     command: tuple[str, ...], own_valkey: ValkeyServer, origin: Origin, client: Client, tmp_path: Path
 ) -> None:
-    """Jobs that wait for the result backend must not hold it up either."""
+    """Not even jobs that wait for the result backend may delay the worker's end."""
     (tmp_path / "worker").mkdir()
     fails = tmp_path / "fails"
     settings = {

@@ -1,4 +1,4 @@
-"""A script that Redis stops half-way loses no message: whatever permission is missing, whatever a key holds."""
+"""A script that Redis stops half-way, because of a missing permission or a wrong key, loses no message."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from worker.delivery.upkeep import Upkeep
 RUNG, STEP = rung_name(QUEUE), step_names(QUEUE)[0]
 RAW = message("job")
 TAG = "tag job"
-#: Each command with which some script of the worker could write, and be refused.
+#: The commands with which a worker's scripts may write, and which Redis could refuse.
 WRITES = sorted(
     {command for role in roles("nameshot")[:2] for command in role.commands}
     & {"del", "expire", "hdel", "hincrby", "hset", "lpop", "lpush", "lrem", "rpop", "rpush", "set", "zadd", "zrem"}
     | {"decr", "incr", "srem"}
 )
-#: What a foreign program could store under each key to which a message moves.
+#: A wrong type that a foreign program could store under each key to which a message moves.
 WRONG = {
     QUEUE: "string",
     RUNG: "string",
@@ -56,7 +56,7 @@ def admin(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def worker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
-    """A worker's connection, in its role."""
+    """A connection in the worker's role."""
     with redis.Redis.from_url(own_valkey.url(0, "worker")) as worker:
         yield worker
 
@@ -108,7 +108,7 @@ def bury(worker: redis.Redis) -> None:
     worker.eval(BURY, *arguments(OURS, TAG, malformed_record("job"), apart=TAG, then="forget"))
 
 
-#: How a message lies, and the move that takes it from there.
+#: By name, where a message is at first, and the script that moves it from there.
 MOVES: dict[str, tuple[Callable[[redis.Redis], None], Callable[[redis.Redis], object]]] = {
     "take": (waiting, lambda worker: take(worker, "tag")),
     "take what rang": (rung, lambda worker: take(worker, "tag")),
@@ -126,7 +126,7 @@ MOVES: dict[str, tuple[Callable[[redis.Redis], None], Callable[[redis.Redis], ob
 
 
 def copies(admin: redis.Redis) -> int:
-    """How many keys hold the message, or its record as a malformed letter."""
+    """Return how many copies there are of the message or of its record as a malformed letter."""
     found, values = 0, list[bytes | str]()
     for key in admin.keys("nameshot*"):
         match admin.type(key):
@@ -143,7 +143,7 @@ def copies(admin: redis.Redis) -> int:
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_a_message_is_not_lost_whichever_permission_is_taken_away(
+def test_a_message_is_not_lost_whichever_permission_the_worker_lacks(
     move: str, own_valkey: ValkeyServer, admin: redis.Redis, worker: redis.Redis
 ) -> None:
     lie, go = MOVES[move]
@@ -158,7 +158,7 @@ def test_a_message_is_not_lost_whichever_permission_is_taken_away(
         assert copies(admin) == 1, missing
         with suppress(redis.RedisError):
             go(worker)
-        assert copies(admin) == 1, f"after {missing} was permitted again"
+        assert copies(admin) == 1, f"after {missing} is permitted again"
 
 
 @pytest.mark.parametrize("move", MOVES)
@@ -170,7 +170,7 @@ def test_a_message_is_not_lost_whichever_key_holds_another_type(
         admin.flushall()
         lie(admin)
         if admin.exists(key):
-            continue  # the message itself, or what holds it
+            continue  # this key holds the message itself
         admin.set(key, "junk") if kind == "string" else admin.lpush(key, "junk")
         with suppress(redis.RedisError):
             go(worker)
@@ -178,7 +178,7 @@ def test_a_message_is_not_lost_whichever_key_holds_another_type(
         assert copies(admin) == 1, key
 
 
-def test_what_cannot_go_back_to_its_queue_does_not_keep_the_rest(admin: redis.Redis, worker: redis.Redis) -> None:
+def test_messages_that_cannot_be_requeued_do_not_delay_the_others(admin: redis.Redis, worker: redis.Redis) -> None:
     admin.set(OURS.lease, 1)
     admin.sadd(OURS.workers, OURS.worker)
     for number, queue in enumerate(["nameshot.high", QUEUE, "nameshot.high", QUEUE]):
@@ -197,7 +197,7 @@ def test_what_cannot_go_back_to_its_queue_does_not_keep_the_rest(admin: redis.Re
     assert not admin.sismember(OURS.workers, OURS.worker)
 
 
-def test_postponed_messages_of_a_queue_that_is_none_do_not_keep_the_others(
+def test_postponed_messages_of_an_overwritten_queue_do_not_delay_the_others(
     admin: redis.Redis, worker: redis.Redis
 ) -> None:
     for number, queue in enumerate(["nameshot.high"] * 150 + [QUEUE]):
@@ -222,7 +222,9 @@ def test_an_id_is_not_claimed_for_a_message_that_redis_refuses(own_valkey: Valke
         assert client.job("a-job").status() == "queued"
 
 
-def test_the_letter_of_a_job_without_an_answer_is_never_pushed_out(admin: redis.Redis, worker: redis.Redis) -> None:
+def test_newer_dead_letters_never_displace_that_of_a_job_whose_answer_could_not_be_stored(
+    admin: redis.Redis, worker: redis.Redis
+) -> None:
     letters = DeadLetters(worker, OURS)
     kinds = ["unanswerable"] * 20 + ["poisoned"] * 1_100
     for number, kind in enumerate(kinds):

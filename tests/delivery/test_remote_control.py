@@ -1,4 +1,4 @@
-"""Celery's own tools look at workers and steer them: with a real worker, and the real command line."""
+"""Celery's own command line inspects and controls a real worker."""
 
 import json
 import os
@@ -23,14 +23,14 @@ from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "a secret label"]
 TIMEOUT_S = 60
-#: Celery waits for replies a second by default, and this machine may be busy.
+#: By default Celery waits one second for replies, too short for a busy machine.
 PATIENCE = "10"
 Tool = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def celery_tool(own_valkey: ValkeyServer) -> Tool:
-    """``celery -A worker …`` of somebody who operates the same Redis."""
+    """``celery -A worker …`` as an operator of the same Redis runs it."""
 
     def run(*arguments: str, app: str = "worker") -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "celery", "-A", app, *arguments]
@@ -49,12 +49,12 @@ def operator(own_valkey: ValkeyServer) -> Any:
 
 @pytest.fixture
 def hang(tmp_path: Path) -> Path:
-    """While there is such a file, a worker's device answers nothing."""
+    """A file; while it exists, a worker's device hangs."""
     return tmp_path / "hang"
 
 
 def ask(operator: Celery, command: str, **arguments: Any) -> Any:
-    """What the only worker replies."""
+    """Return the reply of the only worker."""
     (reply,) = operator.control.broadcast(command, arguments=arguments, reply=True, timeout=10, limit=1)
     (told,) = reply.values()
     return told
@@ -79,7 +79,7 @@ def test_a_worker_says_in_its_lease_from_which_queues_it_takes(
 
 
 @pytest.mark.parametrize("arguments", [("inspect", "ping"), ("status",)])
-def test_a_probe_copied_from_celerys_world_finds_a_healthy_worker(
+def test_celery_s_usual_health_checks_find_a_healthy_worker(
     start_worker: StartWorker, celery_tool: Tool, arguments: tuple[str, ...]
 ) -> None:
     start_worker("healthy")
@@ -91,14 +91,14 @@ def test_a_probe_copied_from_celerys_world_finds_a_healthy_worker(
     assert "1 node online" in told.stdout
 
 
-def test_without_a_worker_the_probe_fails(celery_tool: Tool) -> None:
+def test_without_a_worker_celery_s_health_check_fails(celery_tool: Tool) -> None:
     told = celery_tool("inspect", "ping")
 
     assert told.returncode == 69
     assert "No nodes replied" in told.stderr
 
 
-def test_what_inspect_shows_of_a_running_job_is_not_what_it_asks(
+def test_celery_inspect_shows_running_jobs_without_urls_labels_or_passwords(
     start_worker: StartWorker, celery_tool: Tool, operator: Celery, client: Client, origin: Origin, hang: Path
 ) -> None:
     start_worker("busy", NULL_HANG=str(hang))
@@ -130,7 +130,7 @@ def test_what_inspect_shows_of_a_running_job_is_not_what_it_asks(
     assert job.result(timeout=TIMEOUT_S).ranking
 
 
-def test_a_cancelled_queue_is_not_taken_from_until_it_is_added_again(
+def test_a_worker_takes_nothing_from_a_cancelled_queue_until_it_is_added_again(
     start_worker: StartWorker, celery_tool: Tool, operator: Celery, client: Client, origin: Origin, broker: redis.Redis
 ) -> None:
     worker = start_worker("choosy")
@@ -140,7 +140,7 @@ def test_a_cancelled_queue_is_not_taken_from_until_it_is_added_again(
     assert "takes no more messages from nameshot.bulk" in told.stdout
 
     left = client.submit(origin.url("/owl.png"), LABELS, queue="bulk")
-    for _ in range(5):  # each wakes the worker, which looks into its queues
+    for _ in range(5):  # each of these jobs makes the worker look into its queues
         assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
     assert broker.llen("nameshot.bulk") == 1
     assert left.status() == "queued"
@@ -191,11 +191,11 @@ def test_commands_that_would_change_a_worker_are_refused_in_a_sentence(operator:
 
 @pytest.fixture
 def obeying(start_worker: StartWorker) -> Worker:
-    """A worker of this test."""
+    """A worker that the test may control."""
     return start_worker("obeying")
 
 
-def test_a_worker_that_is_told_to_end_finishes_what_it_has(
+def test_a_worker_that_celery_shuts_down_finishes_its_running_job(
     start_worker: StartWorker, celery_tool: Tool, operator: Celery, client: Client, origin: Origin, hang: Path
 ) -> None:
     worker = start_worker("leaving", NULL_HANG=str(hang), NAMESHOT_DRAIN_TIMEOUT="60")
@@ -215,7 +215,7 @@ def test_a_worker_that_is_told_to_end_finishes_what_it_has(
 
 
 def packed(body: Any, **more: Any) -> str:
-    """A broadcast as kombu writes it, in plain text."""
+    """Return a broadcast as kombu writes it, but with a body in plain text."""
     return json.dumps(
         {
             "body": body if isinstance(body, str) else json.dumps(body),
@@ -268,7 +268,7 @@ STRANGE = [
 ]
 
 
-def test_no_broadcast_ends_a_worker_or_has_it_write_a_key(
+def test_no_strange_broadcast_ends_a_worker_or_makes_it_write_a_key(
     obeying: Worker, operator: Celery, broker: redis.Redis, client: Client, origin: Origin
 ) -> None:
     keys = set(broker.keys())
@@ -283,7 +283,7 @@ def test_no_broadcast_ends_a_worker_or_has_it_write_a_key(
     assert "Traceback" not in obeying.log
 
 
-def test_a_reply_that_comes_too_late_does_not_stay(obeying: Worker, broker: redis.Redis) -> None:
+def test_a_reply_that_no_program_reads_expires(obeying: Worker, broker: redis.Redis) -> None:
     reply_to = {"exchange": "reply.celery.pidbox", "routing_key": ADDRESS}
     broker.publish("/0.celery.pidbox", packed({**PING, "reply_to": reply_to, "ticket": "x"}))
 
@@ -291,7 +291,7 @@ def test_a_reply_that_comes_too_late_does_not_stay(obeying: Worker, broker: redi
     assert 0 < broker.ttl(f"{ADDRESS}.reply.celery.pidbox") <= 60
 
 
-def test_a_job_that_was_revoked_or_expired_may_be_sent_again_under_its_id(
+def test_a_revoked_or_expired_job_can_be_sent_again_under_its_id(
     start_worker: StartWorker, operator: Celery, origin: Origin, own_valkey: ValkeyServer, broker: redis.Redis
 ) -> None:
     start_worker("forgetful")
@@ -309,6 +309,6 @@ def test_a_job_that_was_revoked_or_expired_may_be_sent_again_under_its_id(
         for job_id in ("revoked", "expired"):
             eventually(partial(answered, job_id, b"REVOKED"), lambda: "it is not revoked")
             eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: "it is still held")
-            results.delete(f"celery-task-meta-{job_id}")  # as is done for whoever forgets it
+            results.delete(f"celery-task-meta-{job_id}")  # as `forget` does
             broker.lpush("nameshot.default", message(headers(id=job_id), body))
             eventually(partial(answered, job_id, b"ranking"), lambda: "it did not run")

@@ -21,7 +21,7 @@ from worker.jobs.retrying import LONGEST_PAUSE_S, pause_s
 
 LABELS = ["owl", "car"]
 TIMEOUT_S = 60
-#: So short that a test need not wait, and long enough that a job is seen to wait.
+#: Short enough for a test, and long enough for the test to observe that the job waits.
 QUICK = {"NULL_RETRY_PAUSE_S": "0.2"}
 SLOW = {"NULL_RETRY_PAUSE_S": "600"}
 
@@ -38,7 +38,7 @@ class Ailing(ScriptedServer):
     def _answer(self, exchange: Exchange) -> None:
         number = next(self._asked.setdefault(exchange.path, count()))
         if number < self._failures:
-            exchange.answer(b"", "503 Busy", ["Retry-After: 3600"])  # so that the worker tries once per attempt
+            exchange.answer(b"", "503 Busy", ["Retry-After: 3600"])  # so that an attempt has one download
         else:
             exchange.answer(self._picture)
 
@@ -52,7 +52,9 @@ def picture(origin: Origin) -> bytes:
     return origin.pages["/owl.png"][1]
 
 
-def test_a_failure_that_passes_costs_no_answer(client: Client, start_worker: StartWorker, picture: bytes) -> None:
+def test_a_job_with_retries_succeeds_after_passing_failures(
+    client: Client, start_worker: StartWorker, picture: bytes
+) -> None:
     with Ailing(picture, failures=2) as server:
         start_worker("a", **allow(server), **QUICK)
         retried = client.submit(server.url("/a.png"), LABELS, retries=3)
@@ -62,7 +64,7 @@ def test_a_failure_that_passes_costs_no_answer(client: Client, start_worker: Sta
             plain.result(timeout=TIMEOUT_S)
 
 
-def test_the_last_failure_says_how_often_workers_tried(
+def test_the_failure_after_the_last_retry_says_how_often_the_job_ran(
     client: Client, start_worker: StartWorker, picture: bytes
 ) -> None:
     with Ailing(picture, failures=99) as server:
@@ -72,7 +74,7 @@ def test_the_last_failure_says_how_often_workers_tried(
         assert (failure.value.code, failure.value.retryable) == ("http_status", True)
 
 
-def test_a_failure_that_does_not_pass_is_the_answer_at_once(client: Client, start_worker: StartWorker) -> None:
+def test_a_failure_that_is_not_retryable_is_the_answer_at_once(client: Client, start_worker: StartWorker) -> None:
     with ScriptedServer(lambda exchange: exchange.answer(b"no picture")) as server:
         start_worker("a", **allow(server), **SLOW)
         with pytest.raises(JobFailed) as failure:
@@ -102,7 +104,7 @@ def test_between_attempts_a_job_is_queued_and_can_be_cancelled(
             job.result(timeout=TIMEOUT_S)
 
 
-def test_attempts_are_counted_across_workers_and_a_death_is_none(
+def test_attempts_are_counted_across_workers_and_a_worker_s_death_does_not_count(
     client: Client, start_worker: StartWorker, picture: bytes
 ) -> None:
     second = threading.Event()
@@ -127,7 +129,7 @@ def test_attempts_are_counted_across_workers_and_a_death_is_none(
         assert job.result(timeout=TIMEOUT_S).attempts == 3
 
 
-def test_a_plain_celery_client_asks_for_retries_by_header_and_sees_celery_s_state(
+def test_a_plain_celery_client_sets_retries_with_a_header_and_sees_celery_s_retry_state(
     own_valkey: ValkeyServer, start_worker: StartWorker, picture: bytes
 ) -> None:
     with Ailing(picture, failures=1) as server:
@@ -141,12 +143,12 @@ def test_a_plain_celery_client_asks_for_retries_by_header_and_sees_celery_s_stat
 
 
 @pytest.mark.parametrize("retries", [-1, 11, True, 1.0, "3", None, 10**30])
-def test_a_number_of_retries_that_cannot_be_is_refused(client: Client, retries: object) -> None:
+def test_a_client_refuses_an_impossible_number_of_retries(client: Client, retries: object) -> None:
     with pytest.raises(InvalidJob, match=r"^retries must be "):
         client.submit("https://example.com/a.png", LABELS, retries=retries)  # type: ignore[arg-type]  # on purpose
 
 
-def test_a_message_with_a_number_that_cannot_be_is_answered(
+def test_a_message_with_an_impossible_number_of_retries_is_answered(
     own_valkey: ValkeyServer, client: Client, start_worker: StartWorker
 ) -> None:
     worker = start_worker("a")
@@ -168,7 +170,7 @@ def test_pauses_double_and_end_at_ten_minutes() -> None:
     assert pause_s(1_000) < 1.21 * LONGEST_PAUSE_S
 
 
-def test_a_message_without_retries_is_as_before(client: Client, own_valkey: ValkeyServer) -> None:
+def test_without_retries_a_message_is_that_of_earlier_versions(client: Client, own_valkey: ValkeyServer) -> None:
     client.submit("https://example.com/a.png", LABELS)
     (raw,) = own_valkey.connect().lrange(queue_name("nameshot", "default"), 0, -1)
     assert "nameshot_retries" not in str(raw)

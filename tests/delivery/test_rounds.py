@@ -1,4 +1,4 @@
-"""However many messages there are to requeue, a worker renews its lease in time and requeues the rest later."""
+"""However many messages a worker has to requeue, it renews its lease in time and requeues the rest later."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from worker.delivery.times import Times
 
 MANY = 300
 DEAD = DeliveryKeys("nameshot", "us/n2")
-#: So short that a round has no time for more than one part of anything.
+#: So short that a round has time for only one part of each task.
 TIMES = Times(round_s=0.002)
 
 
@@ -58,8 +58,8 @@ def test_postponed_messages_that_are_due_at_once_are_requeued_in_several_rounds(
     assert_a_round_moves_some_and_the_next_ones_all(broker, lease)
 
 
-def test_what_a_dead_worker_held_is_requeued_in_several_rounds(broker: redis.Redis, lease: Lease) -> None:
-    lease.round()  # the first renewal after an outage waits for the leases of others
+def test_a_dead_worker_s_messages_are_requeued_in_several_rounds(broker: redis.Redis, lease: Lease) -> None:
+    lease.round()  # the first round reclaims nothing, so that other workers can renew their leases first
     broker.sadd(DEAD.workers, DEAD.worker)
     hold_many(broker, DEAD)
 

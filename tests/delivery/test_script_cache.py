@@ -1,4 +1,4 @@
-"""Workers and clients send a script's text only to a server that does not have the script, and lose nothing then."""
+"""Workers and clients send a script's text only to a server that lacks the script, and lose no message then."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_no_take_or_acknowledgement_is_lost_when_the_server_forgets_its_scripts(
         assert operator.get(f"{QUEUE}:taken") == b"20"
 
 
-def test_of_many_calls_at_once_each_runs_once_whether_or_not_the_server_has_the_script(
+def test_each_of_many_simultaneous_calls_runs_once_whether_or_not_the_server_has_the_script(
     valkey: ValkeyServer, worker: redis.Redis
 ) -> None:
     with valkey.connect() as operator:
@@ -138,5 +138,5 @@ def test_a_worker_sends_no_script_again_that_the_server_has(
         for job in client.submit_many([(origin.url("/owl.png"), LABELS)] * 50):
             assert job.result(TIMEOUT_S).ranking
 
-        assert operator.info("commandstats")["cmdstat_eval"]["calls"] - before < 10  # the first use of others
+        assert operator.info("commandstats")["cmdstat_eval"]["calls"] - before < 10  # other scripts, at first use
         assert operator.info("commandstats")["cmdstat_evalsha"]["calls"] > 100

@@ -35,7 +35,7 @@ def message(job_id: str) -> bytes:
     return json.dumps({"headers": {"id": job_id, "task": "nameshot.classify"}, "numbers": [1e400, []]}).encode()
 
 
-def test_nothing_waits_and_nothing_is_taken(broker: redis.Redis) -> None:
+def test_nothing_is_taken_from_an_empty_queue(broker: redis.Redis) -> None:
     assert take(broker, "tag") is None
     assert not broker.exists(OURS.in_flight)
 
@@ -55,7 +55,7 @@ def test_the_oldest_message_is_taken_byte_by_byte_and_recorded_in_the_same_step(
     assert broker.hgetall(OURS.in_flight) == {b"tag first": QUEUE.encode() + b"\n" + message("first")}
 
 
-def test_without_a_lease_nothing_is_taken(broker: redis.Redis) -> None:
+def test_a_worker_without_a_lease_takes_nothing(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, b"job")
     broker.delete(OURS.lease)
 
@@ -63,7 +63,7 @@ def test_without_a_lease_nothing_is_taken(broker: redis.Redis) -> None:
     assert broker.llen(QUEUE) == 1
 
 
-def test_the_first_queue_that_holds_something_is_served(broker: redis.Redis) -> None:
+def test_the_first_queue_that_holds_a_message_is_served(broker: redis.Redis) -> None:
     broker.lpush("nameshot.bulk", b"bulk")
     broker.lpush("nameshot.default", b"default")
 
@@ -71,7 +71,7 @@ def test_the_first_queue_that_holds_something_is_served(broker: redis.Redis) -> 
     assert take(broker, "2", ("nameshot.high", "nameshot.bulk", "nameshot.default"))[1] == b"default"
 
 
-def test_what_has_rung_is_older_than_what_waits_and_goes_back_to_its_queue(broker: redis.Redis) -> None:
+def test_rung_messages_are_taken_first_and_are_requeued_in_their_queue(broker: redis.Redis) -> None:
     broker.lpush(rung_name(QUEUE), b"older", b"newer")
     broker.lpush(QUEUE, b"last")
 
@@ -92,7 +92,7 @@ def test_junk_moves_like_any_other_message(broker: redis.Redis, body: bytes) -> 
     assert broker.lrange(QUEUE, 0, -1) == [body]
 
 
-def test_a_message_given_back_is_taken_next(broker: redis.Redis) -> None:
+def test_a_requeued_message_is_the_next_to_be_taken(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, b"a", b"b", b"c")
     take(broker, "1")
 
@@ -101,7 +101,7 @@ def test_a_message_given_back_is_taken_next(broker: redis.Redis) -> None:
     assert not broker.exists(OURS.in_flight)
 
 
-def test_what_was_reclaimed_can_no_longer_be_given_back_or_acknowledged_by_its_old_holder(broker: redis.Redis) -> None:
+def test_a_worker_can_neither_requeue_nor_acknowledge_a_message_that_was_reclaimed_from_it(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, b"job")
     take(broker, "old tag")
     reclaim(broker, "dead")
@@ -113,7 +113,7 @@ def test_what_was_reclaimed_can_no_longer_be_given_back_or_acknowledged_by_its_o
     assert broker.hkeys(OURS.in_flight) == [b"new tag"]
 
 
-def test_a_worker_whose_lease_stands_keeps_what_it_holds(broker: redis.Redis) -> None:
+def test_a_worker_with_a_valid_lease_keeps_its_messages(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, b"job")
     take(broker, "tag")
 
@@ -121,7 +121,7 @@ def test_a_worker_whose_lease_stands_keeps_what_it_holds(broker: redis.Redis) ->
     assert broker.hexists(OURS.in_flight, "tag")
 
 
-def test_a_worker_is_reclaimed_once_however_many_find_it_dead(broker: redis.Redis) -> None:
+def test_a_dead_worker_s_messages_are_reclaimed_once_however_many_workers_try(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("job"))
     take(broker, "tag")
 
@@ -130,7 +130,7 @@ def test_a_worker_is_reclaimed_once_however_many_find_it_dead(broker: redis.Redi
     assert broker.hget(OURS.suspects, "job") == b"1"
 
 
-def test_all_that_a_dead_worker_held_is_suspected(broker: redis.Redis) -> None:
+def test_all_jobs_of_a_dead_worker_become_suspects(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("a"), message("b"), message("c"))
     take(broker, "1")
     take(broker, "2")
@@ -153,7 +153,7 @@ def test_only_the_job_that_ran_alone_is_blamed(broker: redis.Redis) -> None:
     assert not broker.exists(OURS.alone)
 
 
-def test_a_worker_that_was_told_to_end_and_is_killed_blames_no_job(broker: redis.Redis) -> None:
+def test_a_worker_that_is_killed_while_it_ends_blames_no_job(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("a"), message("b"))
     take(broker, "1")
     take(broker, "2")
@@ -163,7 +163,7 @@ def test_a_worker_that_was_told_to_end_and_is_killed_blames_no_job(broker: redis
     assert not broker.exists(OURS.suspects)
 
 
-def test_of_a_bulk_job_only_the_image_that_ran_alone_is_blamed(broker: redis.Redis) -> None:
+def test_only_the_image_of_a_bulk_job_that_ran_alone_is_blamed(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("bulk"))
     take(broker, "1")
     broker.set(OURS.alone, "bulk 7")
@@ -172,7 +172,7 @@ def test_of_a_bulk_job_only_the_image_that_ran_alone_is_blamed(broker: redis.Red
     assert broker.hgetall(OURS.suspects) == {b"bulk": b"1", b"alone bulk 7": b"1"}
 
 
-def test_a_worker_that_leaves_blames_nobody(broker: redis.Redis) -> None:
+def test_a_worker_that_leaves_blames_no_job_and_leaves_no_keys(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("job"))
     take(broker, "tag")
 
@@ -181,14 +181,14 @@ def test_a_worker_that_leaves_blames_nobody(broker: redis.Redis) -> None:
     assert broker.llen(QUEUE) == 1
 
 
-def test_a_message_that_is_too_large_is_taken_and_stays_in_redis(broker: redis.Redis) -> None:
+def test_the_content_of_a_message_that_is_too_large_stays_in_redis(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, b"x" * (MAX_MESSAGE_BYTES + 1))
 
     assert take(broker, "tag") == [QUEUE.encode(), b"", 0, 0, MAX_MESSAGE_BYTES + 1, b"tag", b""]
     assert broker.hstrlen(OURS.in_flight, "tag") > MAX_MESSAGE_BYTES
 
 
-def test_a_message_that_is_too_large_is_taken_with_its_id_so_that_it_can_be_answered(broker: redis.Redis) -> None:
+def test_a_message_that_is_too_large_is_taken_with_its_id(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("large").replace(b"[]", b'"' + b"x" * MAX_MESSAGE_BYTES + b'"'))
 
     taken = take(broker, "tag")
@@ -196,7 +196,7 @@ def test_a_message_that_is_too_large_is_taken_with_its_id_so_that_it_can_be_answ
     assert (taken[1], taken[5]) == (b"", b"tag large")
 
 
-def test_messages_that_were_put_aside_come_back_byte_by_byte_when_their_time_has_come_the_earliest_first(
+def test_postponed_messages_are_requeued_byte_by_byte_at_their_time_the_earliest_first(
     broker: redis.Redis,
 ) -> None:
     bodies = [message("later"), message("sooner"), message("sooner"), b"\x00\n\xff"]
@@ -216,7 +216,7 @@ def test_messages_that_were_put_aside_come_back_byte_by_byte_when_their_time_has
     assert take(broker, "h")[1] == bodies[3]
 
 
-def test_a_message_is_postponed_for_some_seconds_by_the_clock_of_redis(broker: redis.Redis) -> None:
+def test_a_message_is_postponed_by_the_clock_of_redis(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("later"))
     earliest_s = broker.time()[0] + 60
 
@@ -231,7 +231,7 @@ def test_a_message_is_postponed_for_some_seconds_by_the_clock_of_redis(broker: r
 
 
 @pytest.mark.parametrize("text", ['"\\ud83d"', '"\\uDC00 \\\\ud83d"', "NaN", "[" * 900 + "]" * 900])
-def test_a_job_is_suspected_whatever_stands_where_nobody_reads(broker: redis.Redis, text: str) -> None:
+def test_a_job_becomes_a_suspect_whatever_its_unread_headers_contain(broker: redis.Redis, text: str) -> None:
     raw = message("sloppy").replace(b'"numbers":', b'"unread": ' + text.encode() + b', "numbers":')
     broker.lpush(QUEUE, raw)
     take(broker, "tag")

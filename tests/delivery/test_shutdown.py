@@ -1,4 +1,4 @@
-"""How a worker ends: what runs may finish for a while, the rest goes back, and nobody is blamed for it."""
+"""A worker that ends lets running jobs finish for a while, requeues the rest, and blames no job."""
 
 import signal
 import sys
@@ -32,7 +32,7 @@ def assert_returned(own_valkey: ValkeyServer) -> None:
         assert not broker.exists("nameshot:suspects", "nameshot:workers")
 
 
-def test_a_job_that_outlasts_the_drain_timeout_goes_back_to_its_queue_and_is_answered_elsewhere(
+def test_a_job_that_outlasts_the_drain_timeout_is_requeued_and_another_worker_answers_it(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="1")
@@ -46,7 +46,7 @@ def test_a_job_that_outlasts_the_drain_timeout_goes_back_to_its_queue_and_is_ans
     assert job.result(timeout=TIMEOUT_S).ranking
 
 
-def test_a_job_that_finishes_while_the_worker_drains_is_answered_acknowledged_and_not_returned(
+def test_a_job_that_finishes_while_the_worker_drains_is_answered_and_acknowledged_and_not_requeued(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="60")
@@ -62,7 +62,7 @@ def test_a_job_that_finishes_while_the_worker_drains_is_answered_acknowledged_an
         assert not broker.keys("nameshot:in-flight:*")
 
 
-def test_a_second_sigterm_returns_everything_at_once(
+def test_a_second_sigterm_requeues_all_jobs_at_once(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600")
@@ -70,7 +70,7 @@ def test_a_second_sigterm_returns_everything_at_once(
     worker.process.send_signal(signal.SIGTERM)
     worker.wait_for_log("Warm shutdown")
 
-    while worker.process.poll() is None:  # a second one is not heard at once: see the next test
+    while worker.process.poll() is None:  # the worker ignores a second signal for a moment: see the next test
         worker.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
 
@@ -78,22 +78,20 @@ def test_a_second_sigterm_returns_everything_at_once(
     assert_returned(own_valkey)
 
 
-def test_one_stop_that_arrives_twice_at_once_is_no_second_one(
-    start_worker: StartWorker, client: Client, origin: Origin
-) -> None:
-    """systemd signals every process of a service, and a launcher among them passes its signal on."""
+def test_two_signals_at_the_same_moment_count_as_one(start_worker: StartWorker, client: Client, origin: Origin) -> None:
+    """systemd signals every process of a service, and a launcher also forwards its signal to the worker."""
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600")
     job = hold_a_job(worker, client, origin)
     worker.process.send_signal(signal.SIGTERM)
-    worker.process.send_signal(signal.SIGINT)  # two of the same could arrive as one
+    worker.process.send_signal(signal.SIGINT)  # the kernel could merge two equal signals
     worker.wait_for_log("Warm shutdown")
     origin.hold.set()
 
     assert job.result(timeout=TIMEOUT_S).ranking
-    assert worker.process.wait(TIMEOUT_S) in (0, 1)  # Celery's own statuses
+    assert worker.process.wait(TIMEOUT_S) in (0, 1)  # Celery's statuses after SIGTERM and SIGINT
 
 
-def test_sigquit_returns_everything_at_once(
+def test_sigquit_requeues_all_jobs_at_once(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600")
@@ -104,16 +102,16 @@ def test_sigquit_returns_everything_at_once(
     assert_returned(own_valkey)
 
 
-#: What a terminal gives a program, or nohup; where the tests run in the background, some are ignored.
+#: Starts a program with the SIGHUP handling of a terminal or of nohup, whatever handling the tests inherited.
 WITH_SIGHUP = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.{}); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def with_sighup(disposition: str) -> tuple[str, ...]:
-    """What starts a program with such a SIGHUP."""
+    """Return the prefix of a command that starts with this handling of SIGHUP."""
     return (sys.executable, "-c", WITH_SIGHUP.format(disposition))
 
 
-def test_a_terminal_that_closes_lets_the_running_job_finish(
+def test_when_its_terminal_closes_a_worker_finishes_its_running_job(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600", prefix=with_sighup("SIG_DFL"))
@@ -129,7 +127,7 @@ def test_a_terminal_that_closes_lets_the_running_job_finish(
         assert not broker.keys("nameshot:in-flight:*")
 
 
-def test_a_terminal_that_closes_ends_no_worker_that_nohup_started(
+def test_a_worker_that_nohup_started_goes_on_when_its_terminal_closes(
     start_worker: StartWorker, client: Client, origin: Origin
 ) -> None:
     worker = start_worker("staying", prefix=with_sighup("SIG_IGN"))
@@ -141,7 +139,7 @@ def test_a_terminal_that_closes_ends_no_worker_that_nohup_started(
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_a_worker_that_waits_for_its_broker_ends_when_it_is_told_to(
+def test_a_worker_that_waits_for_its_broker_ends_at_a_signal(
     start_worker: StartWorker, own_valkey: ValkeyServer, number: signal.Signals
 ) -> None:
     own_valkey.stop()
@@ -154,7 +152,7 @@ def test_a_worker_that_waits_for_its_broker_ends_when_it_is_told_to(
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
-def test_a_second_signal_of_any_kind_returns_everything_at_once(
+def test_a_second_signal_of_any_kind_requeues_all_jobs_at_once(
     first: signal.Signals,
     second: signal.Signals,
     start_worker: StartWorker,
@@ -174,7 +172,9 @@ def test_a_second_signal_of_any_kind_returns_everything_at_once(
     assert job.status() in ("queued", "running")
 
 
-def test_a_remapped_sigterm_drains_too(start_worker: StartWorker, client: Client, origin: Origin) -> None:
+def test_a_worker_drains_on_sigterm_even_if_celery_remaps_it(
+    start_worker: StartWorker, client: Client, origin: Origin
+) -> None:
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600", REMAP_SIGTERM="SIGQUIT")
     job = hold_a_job(worker, client, origin)
     worker.process.send_signal(signal.SIGTERM)
@@ -185,7 +185,7 @@ def test_a_remapped_sigterm_drains_too(start_worker: StartWorker, client: Client
     assert job.result(timeout=TIMEOUT_S).ranking
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 1)])  # Celery's own statuses
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 1)])  # Celery's statuses
 def test_an_idle_worker_ends_and_leaves_no_trace(
     start_worker: StartWorker, own_valkey: ValkeyServer, number: signal.Signals, status: int
 ) -> None:
@@ -193,4 +193,4 @@ def test_an_idle_worker_ends_and_leaves_no_trace(
 
     assert worker.stop(number) == status
     with own_valkey.connect() as broker:
-        assert set(broker.keys("nameshot:*")) <= {b"nameshot:looker"}  # it expires within seconds
+        assert set(broker.keys("nameshot:*")) <= {b"nameshot:looker"}  # this key expires within seconds

@@ -1,4 +1,4 @@
-"""Pools, options and servers with which a worker would answer wrongly, or never: refused with a sentence and 78."""
+"""A worker refuses pools, options and servers with which it would not answer rightly, with a sentence and status 78."""
 
 import os
 import re
@@ -25,18 +25,18 @@ Start = Callable[..., Worker]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a worker with further arguments; it need not become ready."""
+    """Start a worker with further arguments, without waiting until it is ready."""
     with ExitStack() as stack:
 
         def worker(*arguments: str, command: tuple[str, ...] = COMMAND, **settings: str) -> Worker:
             environment = {"NAMESHOT_METRICS_PORT": "0", **settings}
-            return stack.enter_context(Worker(tmp_path, environment, (*command, *arguments)))
+            return stack.enter_context(Worker(tmp_path, environment, (*command, *arguments), is_new="-P" in arguments))
 
         yield worker
 
 
 def refused(worker: Worker) -> str:
-    """What a worker that ended with 78 said."""
+    """Return what a worker printed that ended with status 78."""
     assert worker.process.wait(TIMEOUT_S) == os.EX_CONFIG, worker.log
     assert "Traceback" not in worker.log
     return worker.log
@@ -59,7 +59,7 @@ def refused(worker: Worker) -> str:
         ),
         (("-X", "nameshot.low"), {}, "-X names 'nameshot.low', which is not a queue"),
         (("-X", "nameshot.high,nameshot.default,nameshot.bulk"), {}, "-X excludes every queue"),
-        (("-I", "no.such_module"), {}, "a module of -I (--include) cannot be imported (No module named 'no')"),
+        (("-I", "no.such_module"), {}, "-I (--include) has a module that cannot be imported (No module named 'no')"),
         (("--pidfile", "/no/such/folder/pid"), {}, "--pidfile /no/such/folder/pid cannot be created"),
         (("--statedb", "/no/such/folder/db"), {}, "--statedb /no/such/folder/db cannot be created"),
         (("-l", "nonsense"), {}, "'NONSENSE' is not one of"),
@@ -73,7 +73,7 @@ def refused(worker: Worker) -> str:
         (("-c", "100000"), {}, "--concurrency 100000 cannot be used; choose a number from 1 to 4,096"),
     ],
 )
-def test_a_pool_or_size_that_would_answer_wrongly_is_refused(
+def test_options_with_which_a_worker_cannot_work_are_refused(
     arguments: tuple[str, ...], settings: dict[str, str], said: str, start: Start
 ) -> None:
     assert said in refused(start(*arguments, **settings))
@@ -97,7 +97,7 @@ def test_a_pool_or_size_that_would_answer_wrongly_is_refused(
         ((), ("purge", "-f", "-Q", "nameshot.bulk"), "nameshot.bulk cannot be purged with Celery"),
     ],
 )
-def test_what_celerys_own_command_cannot_do_here_is_a_sentence(
+def test_celery_commands_that_would_harm_jobs_are_refused_with_a_sentence(
     options: tuple[str, ...],
     arguments: tuple[str, ...],
     said: str,
@@ -147,7 +147,7 @@ def test_no_command_of_amqp_takes_a_job_from_its_queue(
         ("task_annotations = {'*': {'rate_limit': '1/m'}}", "task_annotations cannot be changed"),
         ("broker_connection_retry = False", "broker_connection_retry cannot be changed"),
         ("timezone = 'Foo/Bar'", "setting timezone is 'Foo/Bar', which cannot be used"),
-        ("imports = ['nope']", "a module of Celery's setting imports cannot be imported (No module named 'nope')"),
+        ("imports = ['nope']", "setting imports has a module that cannot be imported (No module named 'nope')"),
         ("raise RuntimeError('secret')", "(--config) is 'configured', which failed with RuntimeError at "),
     ],
 )
@@ -162,7 +162,7 @@ def test_a_configuration_module_that_a_worker_cannot_work_with_is_refused(
     assert "secret" not in log
 
 
-def test_a_configuration_module_may_set_what_does_no_harm(
+def test_a_configuration_module_may_set_harmless_options(
     start: Start, own_valkey: ValkeyServer, client: Client, origin: Origin, tmp_path: Path
 ) -> None:
     harmless = "timezone = 'Europe/Paris'\ntask_routes = {'x.*': 'other'}\nbeat_schedule = {}\nimports = ['json']"
@@ -181,7 +181,9 @@ def test_a_broker_on_the_command_line_is_not_used(start: Start, own_valkey: Valk
     assert "CELERY_BROKER_URL is not read, nor are --broker" in worker.log
 
 
-def test_a_mistyped_setting_is_named_and_a_services_variables_are_not(start: Start, own_valkey: ValkeyServer) -> None:
+def test_a_worker_warns_of_a_mistyped_setting_but_not_of_kubernetes_variables(
+    start: Start, own_valkey: ValkeyServer
+) -> None:
     mistyped = {"NAMESHOT_MAXBYTES": "1", "NAMESHOT_BROKER_URI": "x", "NAMESHOT_FETCH_TIMEOUTS": "3"}
     kubernetes = {"NAMESHOT_WEB_SERVICE_HOST": "10.0.0.1", "NAMESHOT_WEB_PORT": "tcp://10.0.0.1:80"}
     worker = start(**own_valkey.settings("worker"), **mistyped, **kubernetes)
@@ -193,12 +195,12 @@ def test_a_mistyped_setting_is_named_and_a_services_variables_are_not(start: Sta
 
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])
 def test_green_threads_are_refused(pool: str, start: Start) -> None:
-    # Celery patches Python's modules before it loads the worker's.
+    # Celery patches Python's modules before it loads the worker's code.
     assert f"the pool {pool} cannot be used" in refused(start("-P", pool))
 
 
 @pytest.mark.parametrize("arguments", [("-P", "threads"), ("--pool=threads", "-c", "3"), ("-c", "auto")])
-def test_threads_are_what_it_has(
+def test_options_that_choose_threads_are_accepted(
     arguments: tuple[str, ...], start: Start, own_valkey: ValkeyServer, client: Client, origin: Origin
 ) -> None:
     allowed = {"NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}"}
@@ -211,12 +213,12 @@ def test_threads_are_what_it_has(
 @pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     folder = tmp_path_factory.mktemp("cluster")
-    bus = ValkeyServer(folder).port  # by default 10,000 above the other one, which may be no port
+    bus = ValkeyServer(folder).port  # the default, the server's port plus 10,000, may be no valid port
     with ValkeyServer(folder, options=("--cluster-enabled", "yes", "--cluster-port", str(bus))) as server:
         yield server
 
 
-def test_a_cluster_is_named_as_one_by_client_worker_and_doctor(
+def test_client_worker_and_doctor_refuse_a_redis_cluster_by_name(
     cluster: ValkeyServer, start: Start, tmp_path: Path
 ) -> None:
     urls = (cluster.url(0, "producer"), cluster.url(0, "producer"))
@@ -233,14 +235,14 @@ def test_a_cluster_is_named_as_one_by_client_worker_and_doctor(
 
 
 @asynchronous
-async def test_a_cluster_is_named_as_one_by_an_asyncio_client(cluster: ValkeyServer) -> None:
+async def test_an_asyncio_client_refuses_a_redis_cluster_by_name(cluster: ValkeyServer) -> None:
     async with AsyncClient(cluster.url(0, "producer"), cluster.url(0, "producer")) as client:
         with pytest.raises(BrokerUnavailable, match="is a Redis Cluster, which Celery cannot use"):
             await client.submit(URL, LABELS)
 
 
 @pytest.mark.parametrize("rule", ["-blmove", "rename"])
-def test_a_redis_without_blmove_is_refused_by_worker_and_doctor(rule: str, start: Start, tmp_path: Path) -> None:
+def test_worker_and_doctor_refuse_a_redis_without_blmove(rule: str, start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "valkey"
     folder.mkdir()
     options = ("--rename-command", "BLMOVE", "") if rule == "rename" else ()
@@ -250,11 +252,11 @@ def test_a_redis_without_blmove_is_refused_by_worker_and_doctor(rule: str, start
         said = "has no BLMOVE" if rule == "rename" else "does not permit this user to run BLMOVE"
         assert said in refused(start(**valkey.settings("worker")))
         assert re.match(f"broken: .* {said}", doctor(tmp_path, valkey.settings("worker")))
-        # An observer lacks the permission anyhow; that a command is not there concerns everybody.
+        # An observer may never use BLMOVE, but its doctor too must report that the server lacks the command.
         assert doctor(tmp_path, valkey.settings("observer")).startswith("ok: ") == (rule == "-blmove")
 
 
-def test_roles_of_another_database_or_prefix_are_named_as_that(
+def test_roles_for_another_database_or_prefix_are_named_as_the_cause(
     start: Start, own_valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     settings = own_valkey.settings("worker")
@@ -276,7 +278,7 @@ def test_roles_of_another_database_or_prefix_are_named_as_that(
         client.submit(URL, LABELS)
 
 
-def test_a_worker_whose_broker_comes_later_looks_when_it_is_there(start: Start, cluster: ValkeyServer) -> None:
+def test_a_worker_that_starts_before_its_broker_checks_the_broker_later(start: Start, cluster: ValkeyServer) -> None:
     cluster.stop()
     url = cluster.url(0, None)
     worker = start(NAMESHOT_BROKER_URL=url, NAMESHOT_RESULT_BACKEND=url)
@@ -287,7 +289,7 @@ def test_a_worker_whose_broker_comes_later_looks_when_it_is_there(start: Start, 
 
 
 def doctor(tmp_path: Path, settings: dict[str, str]) -> str:
-    """What it says of the broker, state included."""
+    """Return the doctor's finding about the broker, with its state."""
     home = tmp_path / f"home-{len(list(tmp_path.iterdir()))}"
     home.mkdir()
     findings = Home.make(home, **settings).run("doctor", "--json").json_lines[0]["findings"]

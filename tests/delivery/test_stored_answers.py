@@ -1,4 +1,4 @@
-"""What becomes of answers that cannot be stored: the result backend is away, or a key holds something else."""
+"""What a worker does with answers that it cannot store: the result backend is down, or a key has a wrong type."""
 
 import json
 import signal
@@ -57,7 +57,7 @@ def assert_nothing_is_left(broker: ValkeyServer, letters: int = 0) -> None:
 
 
 @troubles.each(troubles.away, troubles.frozen)
-def test_while_no_answer_can_be_stored_a_worker_waits_and_says_so_and_afterwards_each_job_is_answered_once(
+def test_while_no_answer_can_be_stored_a_worker_waits_and_afterwards_answers_each_job_once(
     trouble: Trouble,
     start_worker: StartWorker,
     client: Client,
@@ -88,7 +88,7 @@ def test_while_no_answer_can_be_stored_a_worker_waits_and_says_so_and_afterwards
             jobs = [client.submit(origin.url("/owl.png"), LABELS) for _ in range(3 * THREADS)]
             eventually(lambda: "the result backend does not take answers" in probe("/readyz")[1], lambda: worker.log)
             with pytest.raises(subprocess.TimeoutExpired):
-                # Longer than an event loop may be silent, and than a job may hang.
+                # Longer than an event loop may be silent, and longer than a job may hang.
                 worker.process.wait(max(times.loop_silent_s, JOB_TIMEOUT_S + times.overdue_s) + 2 * times.round_s)
             assert probe("/healthz") == OK
             (lease,) = broker.keys("nameshot:lease:*")
@@ -111,7 +111,7 @@ def test_while_no_answer_can_be_stored_a_worker_waits_and_says_so_and_afterwards
     assert "Traceback" not in worker.log
 
 
-def test_a_worker_that_waits_for_the_result_backend_ends_in_time_and_returns_its_jobs(
+def test_a_worker_that_waits_for_the_result_backend_ends_in_time_and_requeues_its_jobs(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, answers: ValkeyServer
 ) -> None:
     settings = {"NAMESHOT_RESULT_BACKEND": answers.url(1, "worker"), "NAMESHOT_DRAIN_TIMEOUT": "2"}
@@ -136,7 +136,7 @@ def test_a_worker_that_waits_for_the_result_backend_ends_in_time_and_returns_its
         client.job("broken").result(timeout=TIMEOUT_S)
 
 
-def test_an_answer_whose_key_holds_something_else_makes_a_dead_letter_and_holds_up_no_other_job(
+def test_a_job_whose_answer_key_has_a_wrong_type_becomes_a_dead_letter_and_delays_no_other_job(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, answers: ValkeyServer
 ) -> None:
     worker = start_worker("steady", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"), NAMESHOT_CONCURRENCY="2")
@@ -166,7 +166,7 @@ def test_an_answer_whose_key_holds_something_else_makes_a_dead_letter_and_holds_
     assert "Traceback" not in worker.log
 
 
-def test_a_job_that_no_answer_could_be_stored_for_can_be_replayed(
+def test_a_job_whose_answer_could_not_be_stored_can_be_replayed(
     start_worker: StartWorker,
     client: Client,
     origin: Origin,
@@ -187,7 +187,7 @@ def test_a_job_that_no_answer_could_be_stored_for_can_be_replayed(
     assert client.job(done.out.split()[-1]).result(timeout=TIMEOUT_S).ranking
 
 
-def test_what_is_stored_where_an_answer_belongs_and_is_none_is_replaced(
+def test_an_answer_replaces_a_text_that_is_no_answer(
     start_worker: StartWorker, origin: Origin, own_valkey: ValkeyServer, answers: ValkeyServer
 ) -> None:
     start_worker("steady", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"))
@@ -199,7 +199,7 @@ def test_what_is_stored_where_an_answer_belongs_and_is_none_is_replaced(
 
 
 @troubles.each(*troubles.ALL)
-def test_an_answer_is_stored_as_soon_as_the_server_takes_it(trouble: Trouble, answers: ValkeyServer) -> None:
+def test_an_answer_is_stored_as_soon_as_the_server_works_again(trouble: Trouble, answers: ValkeyServer) -> None:
     with Celery("patient", set_as_current=False) as app:
         app.conf.redis_socket_timeout = 1.0
         backend = backend_of(app, answers)
@@ -216,7 +216,7 @@ def test_an_answer_is_stored_as_soon_as_the_server_takes_it(trouble: Trouble, an
             assert json.loads(results.get("celery-task-meta-during"))["status"] == SUCCESS
 
 
-def test_an_answer_is_stored_although_the_memory_is_full(answers: ValkeyServer) -> None:
+def test_a_full_result_backend_still_stores_answers(answers: ValkeyServer) -> None:
     with Celery("patient", set_as_current=False) as app, answers.connect(1) as results:
         backend = backend_of(app, answers)
         with troubles.oom(answers):
@@ -224,7 +224,7 @@ def test_an_answer_is_stored_although_the_memory_is_full(answers: ValkeyServer) 
             assert json.loads(results.get("celery-task-meta-full"))["status"] == SUCCESS
 
 
-def test_a_key_that_holds_something_else_is_not_waited_for(answers: ValkeyServer) -> None:
+def test_a_worker_does_not_wait_for_an_answer_key_of_a_wrong_type(answers: ValkeyServer) -> None:
     with Celery("patient", set_as_current=False) as app, answers.connect(1) as results:
         backend = backend_of(app, answers)
         results.lpush("celery-task-meta-a-list", 1)
@@ -233,12 +233,12 @@ def test_a_key_that_holds_something_else_is_not_waited_for(answers: ValkeyServer
 
 
 class Request:
-    """What a task knows of its message."""
+    """The part of a Celery request from which the backend reads the message's life."""
 
     nameshot_taken = Taken("a-life")
 
 
-def test_an_answer_says_which_message_it_answers_and_a_forgotten_message_answers_nothing(answers: ValkeyServer) -> None:
+def test_an_answer_records_the_life_of_its_message_and_a_forgotten_life_stores_no_answer(answers: ValkeyServer) -> None:
     with Celery("patient", set_as_current=False) as app, answers.connect(1) as results:
         backend = backend_of(app, answers)
         backend.store_result("known", {"ranking": []}, SUCCESS, request=Request())
@@ -251,7 +251,7 @@ def test_an_answer_says_which_message_it_answers_and_a_forgotten_message_answers
         assert not backend.begin("known", Request())
         assert noted == [("known", "a-life")]
         assert not backend.begin("forgotten", Request())
-        assert noted == [("known", "a-life")], "the claim of the id is another message's by now"
+        assert noted == [("known", "a-life")], "the id's claim now belongs to another message"
         backend.store_result("forgotten", {}, SUCCESS, request=Request())
         assert not results.exists("celery-task-meta-forgotten")
         backend.store_result("forgotten", {}, SUCCESS)
@@ -259,7 +259,7 @@ def test_an_answer_says_which_message_it_answers_and_a_forgotten_message_answers
 
 
 @pytest.mark.parametrize("life", ["", "a-life"])
-def test_a_message_that_was_taken_before_its_id_was_freed_answers_nothing_though_its_life_is_not_known(
+def test_a_message_of_unknown_life_that_was_taken_before_its_id_was_freed_answers_nothing(
     life: str, answers: ValkeyServer
 ) -> None:
     class Held:
@@ -290,12 +290,12 @@ def test_a_message_that_was_taken_before_its_id_was_freed_answers_nothing_though
         assert json.loads(results.get("celery-task-meta-job"))["status"] == SUCCESS
 
 
-def test_a_suspect_stays_one_until_its_answer_is_stored(
+def test_a_suspect_stays_a_suspect_until_its_answer_is_stored(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, answers: ValkeyServer
 ) -> None:
     job = client.submit(origin.url("/held/owl.png"), LABELS)
     with own_valkey.connect() as broker:
-        broker.hset("nameshot:suspects", job.id, 1)  # as a worker leaves it that died with the job in hand
+        broker.hset("nameshot:suspects", job.id, 1)  # the record of a worker that died with the job in hand
         worker: Worker = start_worker("careful", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"))
         assert origin.asked.acquire(timeout=TIMEOUT_S)
         with troubles.away(answers):

@@ -1,4 +1,4 @@
-"""Messages of strangers among good jobs, on a real worker: each is answered or kept, and nobody notices."""
+"""A real worker answers or keeps each strange message of other programs, and good jobs are not affected."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ BURST = 20
 
 
 def generated() -> list[bytes]:
-    """Some hundreds of mutated messages, the same each time."""
+    """Return some hundreds of mutated messages, the same in each run."""
     found: list[bytes] = []
 
     @seed(1)
@@ -40,7 +40,7 @@ def generated() -> list[bytes]:
     return found
 
 
-def test_good_jobs_among_hundreds_of_strange_messages_are_all_answered_by_the_same_worker(
+def test_one_worker_answers_all_good_jobs_among_hundreds_of_strange_messages(
     start_worker: StartWorker, client: Client, own_valkey: ValkeyServer, origin: Origin
 ) -> None:
     worker = start_worker("steady", NAMESHOT_FETCH_TIMEOUT="1", NAMESHOT_LOG_LEVEL="DEBUG")
@@ -72,7 +72,7 @@ def ask(plain: Celery, origin: Origin, **options: Any) -> "AsyncResult[Any]":
     return plain.send_task("nameshot.classify", kwargs=kwargs, queue="nameshot.default", **options)
 
 
-def test_what_ordinary_clients_add_does_not_hinder_a_job(
+def test_options_of_other_celery_clients_do_not_affect_a_job(
     start_worker: StartWorker, plain: Celery, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     start_worker("patient")
@@ -104,7 +104,7 @@ def test_what_ordinary_clients_add_does_not_hinder_a_job(
         assert plain.AsyncResult(f"sloppy-{number}").get(TIMEOUT_S)["ranking"], sloppy
 
 
-def test_what_would_follow_a_job_is_refused_in_a_sentence_and_never_published(
+def test_a_job_with_celery_callbacks_is_refused_and_they_are_never_published(
     start_worker: StartWorker, plain: Celery, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     start_worker("alone")
@@ -119,7 +119,7 @@ def test_what_would_follow_a_job_is_refused_in_a_sentence_and_never_published(
         assert not broker.exists("strangers")
 
 
-def test_a_job_with_an_eta_waits_in_redis_not_in_a_worker_and_runs_in_time(
+def test_a_job_with_an_eta_waits_in_redis_rather_than_in_a_worker_and_runs_in_time(
     start_worker: StartWorker, plain: Celery, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     first = start_worker("first")
@@ -130,7 +130,7 @@ def test_a_job_with_an_eta_waits_in_redis_not_in_a_worker_and_runs_in_time(
     assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
     with own_valkey.connect() as broker:
-        eventually(lambda: broker.zcard("nameshot:postponed") == 3, lambda: "they are not put aside")
+        eventually(lambda: broker.zcard("nameshot:postponed") == 3, lambda: "they are not postponed")
         eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: "the answered job is still held")
         first.process.kill()
         first.process.wait()

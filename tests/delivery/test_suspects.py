@@ -1,4 +1,4 @@
-"""Who is a suspect, who is poison, and when a suspicion is lifted."""
+"""Which jobs are suspects, which are poisoned, and when a suspicion ends."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ def suspects(broker: redis.Redis) -> Suspects:
 
 
 def keep_no_letter(_deaths: int, _image: int | None) -> None:
-    """Nobody reads it here."""
+    """Keep no dead letter: these tests read none."""
 
 
-def test_one_death_makes_no_suspect_and_no_number_of_them_a_poison_unless_one_was_alone(valkey: ValkeyServer) -> None:
+def test_a_job_is_a_suspect_after_two_deaths_but_poisoned_only_if_it_ran_alone_in_one(valkey: ValkeyServer) -> None:
     with valkey.connect() as broker:
         watch = suspects(broker)
 
@@ -45,7 +45,7 @@ def test_a_poisoned_job_is_still_poisoned_while_its_failure_is_not_stored(valkey
         assert not broker.exists(KEYS.suspects)
 
 
-def test_an_image_is_poison_by_its_own_deaths_and_not_by_those_that_another_image_explains(
+def test_an_image_is_poisoned_by_its_own_deaths_and_not_by_those_that_another_image_explains(
     valkey: ValkeyServer,
 ) -> None:
     letters: list[tuple[int, int | None]] = []

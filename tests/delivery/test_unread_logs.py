@@ -1,4 +1,4 @@
-"""A worker and its launcher work and end, whatever becomes of what they print."""
+"""A worker and its launcher work and end as usual, whether or not their output can be written."""
 
 import fcntl
 import os
@@ -21,18 +21,18 @@ from tests.valkey_server import ValkeyServer
 LABELS = ["fox", "bear"]
 JOBS = 60
 TIMEOUT_S = 60
-#: More than the pipe holds, and far less than the worker logs for that many jobs.
+#: More than the pipe can hold, and far less than the worker logs for that many jobs.
 PIPE_BYTES = 4096
 
 
 def printing_to(path: Path | str) -> tuple[str, ...]:
-    """What starts a command whose standard output and standard error are that file."""
+    """Return the prefix of a command whose standard output and standard error are the file."""
     return ("/bin/sh", "-c", f'exec "$0" "$@" >{path} 2>&1')
 
 
 @contextmanager
 def unread_pipe(folder: Path) -> Iterator[Path]:
-    """A named pipe that is open for reading and that no process reads."""
+    """A named pipe that is open for reading but from which no process reads."""
     path = folder / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -49,7 +49,7 @@ def assert_answers_all(client: Client, origin: Origin) -> None:
         assert job.result(timeout=TIMEOUT_S).ranking
 
 
-def test_a_worker_whose_log_nobody_reads_answers_its_jobs_and_ends_in_order(
+def test_a_worker_whose_log_no_process_reads_answers_its_jobs_and_ends_normally(
     start_worker: StartWorker, client: Client, origin: Origin, tmp_path: Path
 ) -> None:
     with unread_pipe(tmp_path) as pipe:
@@ -60,7 +60,7 @@ def test_a_worker_whose_log_nobody_reads_answers_its_jobs_and_ends_in_order(
         assert not worker.is_ready
 
 
-def test_a_worker_whose_log_nobody_reads_requeues_its_jobs_at_a_second_signal(
+def test_a_worker_whose_log_no_process_reads_requeues_its_jobs_at_a_second_signal(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     with unread_pipe(tmp_path) as pipe, own_valkey.connect() as broker:
@@ -74,7 +74,7 @@ def test_a_worker_whose_log_nobody_reads_requeues_its_jobs_at_a_second_signal(
         assert not broker.exists("nameshot:workers")
 
 
-def test_a_launcher_whose_log_nobody_reads_stops_its_workers(
+def test_a_launcher_whose_log_no_process_reads_stops_its_workers(
     own_valkey: ValkeyServer, client: Client, origin: Origin, tmp_path: Path
 ) -> None:
     settings = {

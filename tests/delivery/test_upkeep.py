@@ -1,4 +1,4 @@
-"""One worker of all serves the priorities of plain clients, and removes what is left behind."""
+"""One elected worker serves the priorities of plain clients, and removes stale records and forgotten messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def message(job_id: str, life: str = "") -> bytes:
 
 
 @pytest.mark.parametrize("separator", ["\x06\x16", ":"])
-def test_every_priority_of_a_plain_client_is_served_the_highest_first(broker: redis.Redis, separator: str) -> None:
+def test_messages_with_a_priority_are_moved_to_their_queue_the_highest_priority_first(
+    broker: redis.Redis, separator: str
+) -> None:
     for step in (9, 5, 1):
         broker.lpush(f"{QUEUE}{separator}{step}", f"{step} older", f"{step} newer")
     Upkeep(broker, US).move_steps()
@@ -51,7 +53,7 @@ def test_every_priority_of_a_plain_client_is_served_the_highest_first(broker: re
     assert not broker.exists(*step_names(QUEUE))
 
 
-def test_a_priority_waits_while_its_queue_holds_messages_that_have_none(broker: redis.Redis) -> None:
+def test_messages_with_a_priority_wait_while_their_queue_holds_others(broker: redis.Redis) -> None:
     broker.lpush(rung_name(QUEUE), "rings")
     broker.lpush(step_names(QUEUE)[0], "waits")
     upkeep = Upkeep(broker, US)
@@ -63,7 +65,7 @@ def test_a_priority_waits_while_its_queue_holds_messages_that_have_none(broker: 
     assert broker.lrange(QUEUE, 0, -1) == [b"waits"]
 
 
-def test_one_of_two_workers_is_chosen_and_the_other_takes_over(broker: redis.Redis) -> None:
+def test_one_of_two_workers_is_elected_and_the_other_succeeds_it(broker: redis.Redis) -> None:
     ours, peers = Upkeep(broker, US), Upkeep(broker, PEER)
     ours.start()
     eventually(lambda: broker.get(US.upkeep) == US.worker.encode())
@@ -77,7 +79,7 @@ def test_one_of_two_workers_is_chosen_and_the_other_takes_over(broker: redis.Red
 
 
 @pytest.mark.parametrize("junk", ["a string without an end", ["a list"]])
-def test_a_strangers_key_does_not_keep_workers_from_being_chosen(broker: redis.Redis, junk: str | list[str]) -> None:
+def test_a_key_of_another_program_does_not_prevent_the_election(broker: redis.Redis, junk: str | list[str]) -> None:
     if isinstance(junk, str):
         broker.set(US.upkeep, junk)
     else:
@@ -90,7 +92,7 @@ def test_a_strangers_key_does_not_keep_workers_from_being_chosen(broker: redis.R
         ours.close()
 
 
-def test_what_is_noted_of_a_job_that_is_nowhere_is_removed_and_nothing_else(broker: redis.Redis) -> None:
+def test_only_records_of_jobs_that_are_nowhere_are_removed(broker: redis.Redis) -> None:
     now_s = time.time()
     broker.sadd(US.workers, US.worker)
     broker.set(taken_name(QUEUE), 5)
@@ -108,7 +110,7 @@ def test_what_is_noted_of_a_job_that_is_nowhere_is_removed_and_nothing_else(brok
     assert broker.hgetall(IN_HAND) == {job_id.encode(): where.encode() for job_id, where in stands.items()}
 
 
-def test_a_list_that_a_client_fills_by_mistake_is_named_once(
+def test_a_list_that_a_client_fills_by_mistake_is_logged_once(
     broker: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("app:nameshot.default", f"{QUEUE}|3", f"{QUEUE}:12"):
@@ -125,7 +127,7 @@ def test_a_list_that_a_client_fills_by_mistake_is_named_once(
     assert any("'app:nameshot.default'" in line and "send to nameshot.default" in line for line in said)
 
 
-def test_a_worker_of_the_version_before_is_noted_for_a_day(broker: redis.Redis) -> None:
+def test_a_worker_of_the_previous_version_is_recorded_for_a_day(broker: redis.Redis) -> None:
     assert counts_what_it_takes(new_worker_name())
     upkeep = Upkeep(broker, US)
     broker.sadd(US.workers, US.worker, new_worker_name())
@@ -137,7 +139,7 @@ def test_a_worker_of_the_version_before_is_noted_for_a_day(broker: redis.Redis) 
     assert 86_000 < broker.ttl(mixed_key("nameshot")) <= 86_400
 
 
-def test_what_a_worker_of_the_version_before_returns_is_not_counted_again(broker: redis.Redis) -> None:
+def test_a_message_that_a_worker_of_the_previous_version_requeued_is_not_counted_again(broker: redis.Redis) -> None:
     broker.set(US.lease, 1)
     broker.lpush(QUEUE, message("returned"), message("new"))
     broker.set(taken_name(QUEUE), 1)
@@ -150,7 +152,7 @@ def test_what_a_worker_of_the_version_before_returns_is_not_counted_again(broker
     assert broker.get(taken_name(QUEUE)) == b"2"
 
 
-def test_a_second_message_of_an_id_is_counted_while_a_living_worker_has_the_first(broker: redis.Redis) -> None:
+def test_a_second_message_of_an_id_is_counted_while_a_living_worker_holds_the_first(broker: redis.Redis) -> None:
     broker.set(US.lease, 1)
     broker.sadd(US.workers, PEER.worker)
     broker.lpush(QUEUE, message("sent twice"))
@@ -161,7 +163,7 @@ def test_a_second_message_of_an_id_is_counted_while_a_living_worker_has_the_firs
     assert broker.get(taken_name(QUEUE)) == b"2"
 
 
-def test_clients_are_told_for_a_day_once_what_a_dead_worker_held_was_returned_uncounted(broker: redis.Redis) -> None:
+def test_an_uncounted_requeue_from_a_dead_worker_is_recorded_for_a_day(broker: redis.Redis) -> None:
     broker.sadd(US.workers, US.worker)
     broker.hset(IN_HAND, mapping={"due": "postponed 1", "served": "returned default 0"})
     Upkeep(broker, US).sweep()
@@ -173,7 +175,7 @@ def test_clients_are_told_for_a_day_once_what_a_dead_worker_held_was_returned_un
     assert 86_000 < broker.ttl(mixed_key("nameshot")) <= 86_400
 
 
-def test_of_a_forgotten_job_no_message_of_its_life_and_no_dead_letter_is_left(broker: redis.Redis) -> None:
+def test_forgetting_removes_the_messages_of_that_life_and_the_dead_letter(broker: redis.Redis) -> None:
     others = [message(f"other-{number}") for number in range(1_000)]
     broker.lpush(QUEUE, *others, message("job", "first"), message("job", "second"), *others)
     give_up(broker, "job", message("job", "poison"))
@@ -191,7 +193,7 @@ def test_of_a_forgotten_job_no_message_of_its_life_and_no_dead_letter_is_left(br
     assert not broker.exists(forget_key("nameshot"))
 
 
-def test_what_is_to_be_forgotten_is_compared_with_the_id_and_the_life_and_not_with_the_text(
+def test_forgetting_compares_the_id_and_the_life_and_not_the_text_of_a_message(
     broker: redis.Redis,
 ) -> None:
     broker.lpush(QUEUE, message("job", "life"), message("life", "job"), b'"headers" "properties"')
@@ -202,7 +204,7 @@ def test_what_is_to_be_forgotten_is_compared_with_the_id_and_the_life_and_not_wi
     assert not broker.exists(forget_key("nameshot"))
 
 
-def test_requests_that_no_client_of_ours_writes_are_removed_and_do_not_keep_the_others(broker: redis.Redis) -> None:
+def test_strange_requests_to_forget_are_removed_and_do_not_delay_the_others(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("job", "life"))
     for number in range(3):
         broker.lpush(forget_key("nameshot"), *(f"{number} {index} ".ljust(200_000, "x") for index in range(50)))
@@ -227,7 +229,7 @@ def test_many_jobs_are_forgotten_in_one_round(broker: redis.Redis) -> None:
     assert b'"job-' not in repr(broker.lrange(QUEUE, 0, -1)).encode()
 
 
-def test_a_forgotten_message_that_was_put_aside_is_removed_and_nothing_else_is(broker: redis.Redis) -> None:
+def test_forgetting_removes_only_the_postponed_message_of_that_job(broker: redis.Redis) -> None:
     for number, job_id in enumerate(("job", "neighbour")):
         held = f"tag {job_id} life-{number}\n{QUEUE}\n".encode() + message(job_id, f"life-{number}")
         broker.zadd(US.postponed, {held: 2_000_000_000.5})
@@ -239,7 +241,7 @@ def test_a_forgotten_message_that_was_put_aside_is_removed_and_nothing_else_is(b
     assert sorted(broker.hkeys(IN_HAND)) == [b"neighbour", b"neighbour life-1"]
 
 
-def test_what_is_left_of_a_forgotten_job_is_removed_from_a_redis_that_is_full(broker: redis.Redis) -> None:
+def test_forgetting_works_while_redis_is_full(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("job", "life"), message("other", "life"))
     broker.zadd(US.postponed, {f"tag job life\n{QUEUE}\n".encode() + message("job", "life"): 1})
     give_up(broker, "job", message("job", "life"))
@@ -251,7 +253,7 @@ def test_what_is_left_of_a_forgotten_job_is_removed_from_a_redis_that_is_full(br
     assert not broker.exists(US.postponed, forget_key("nameshot"), KEYS.dead_letters, KEYS.dead_letter_messages)
 
 
-def test_a_list_that_is_none_does_not_stop_the_forgetting(broker: redis.Redis) -> None:
+def test_a_list_that_another_program_overwrote_does_not_stop_forgetting(broker: redis.Redis) -> None:
     broker.set(step_names(QUEUE)[0], "junk")
     broker.set(US.postponed, "junk")
     broker.lpush(QUEUE, message("job", "life"))
@@ -261,7 +263,7 @@ def test_a_list_that_is_none_does_not_stop_the_forgetting(broker: redis.Redis) -
     assert not broker.exists(QUEUE, forget_key("nameshot"))
 
 
-def test_the_dead_letter_of_a_job_that_was_sent_again_since_stays(broker: redis.Redis) -> None:
+def test_forgetting_leaves_the_dead_letter_of_the_job_s_new_life(broker: redis.Redis) -> None:
     give_up(broker, "job", message("job", "old"))
     give_up(broker, "job", message("job", "new"))
     broker.set(place_key("nameshot", "job"), "default 7 new")
@@ -272,7 +274,7 @@ def test_the_dead_letter_of_a_job_that_was_sent_again_since_stays(broker: redis.
     assert broker.llen(KEYS.dead_letters) == 1
 
 
-def test_a_queue_too_long_for_one_round_is_searched_in_several(broker: redis.Redis) -> None:
+def test_a_queue_that_is_too_long_for_one_round_is_searched_in_several(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, *(message(f"other-{number}") for number in range(20_000)), message("job", "life"))
     broker.lpush(forget_key("nameshot"), "job life", "next")
     upkeep = Upkeep(broker, US)
@@ -285,7 +287,7 @@ def test_a_queue_too_long_for_one_round_is_searched_in_several(broker: redis.Red
     assert not broker.exists(forget_key("nameshot"))
 
 
-def test_a_key_of_a_wrong_type_keeps_no_message_from_being_taken(broker: redis.Redis) -> None:
+def test_messages_are_taken_although_their_records_keys_have_wrong_types(broker: redis.Redis) -> None:
     broker.set(US.lease, 1)
     broker.lpush(QUEUE, message("job"))
     for key in (US.suspects, US.in_hand, taken_name(QUEUE)):
@@ -294,7 +296,7 @@ def test_a_key_of_a_wrong_type_keeps_no_message_from_being_taken(broker: redis.R
     assert take(broker, "tag", (QUEUE,), US)[:4] == [QUEUE.encode(), message("job"), 0, 0]
 
 
-def test_no_message_leaves_its_queue_while_it_could_not_be_recorded(broker: redis.Redis) -> None:
+def test_a_message_that_cannot_be_recorded_as_in_hand_stays_in_its_queue(broker: redis.Redis) -> None:
     broker.set(US.lease, 1)
     broker.lpush(QUEUE, message("job"))
     broker.set(US.in_flight, "junk")
@@ -304,7 +306,7 @@ def test_no_message_leaves_its_queue_while_it_could_not_be_recorded(broker: redi
     assert broker.llen(QUEUE) == 1
 
 
-def test_a_queue_of_a_wrong_type_does_not_hide_the_others(broker: redis.Redis) -> None:
+def test_a_queue_of_a_wrong_type_does_not_block_the_others(broker: redis.Redis) -> None:
     broker.set(US.lease, 1)
     broker.set("nameshot.high", "junk")
     broker.lpush(QUEUE, message("job"))

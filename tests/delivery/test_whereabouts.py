@@ -1,4 +1,4 @@
-"""Where each job is: what the scripts note tells a job that waits or runs from one that is nowhere."""
+"""The scripts' records tell a job that waits or runs from one that is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORKERS = [DeliveryKeys("nameshot", f"place/{number}/n0") for number in range(3)
 IN_HAND = in_hand_key("nameshot")
 
 KINDS = ["submit", "wake", "hand_on", "take", "take", "finish", "give_back", "die", "leave", "postpone", "resume"]
-#: What may happen next, and to which worker or message of those there are.
+#: Sequences of events, each with a number that selects its worker or message.
 EVENTS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 11)), max_size=60)
 
 
@@ -32,7 +32,7 @@ def message(job_id: str) -> bytes:
 
 @dataclass
 class System:
-    """Some jobs, and the workers that take them from one queue."""
+    """A model of some jobs and of the workers that take them from one queue."""
 
     broker: redis.Redis
     submitted: dict[str, int] = field(default_factory=dict)
@@ -78,12 +78,12 @@ class System:
                         self.postponed.append(job_id)
 
     def where(self, job_id: str) -> list[str]:
-        """What is noted of a job that was taken; empty when nothing is."""
+        """Return the words of a job's record among those in hand; empty without a record."""
         noted = self.broker.hget(IN_HAND, job_id)
         return noted.decode().split() if isinstance(noted, bytes) else []
 
     def number(self, job_id: str) -> int:
-        """The count of its queue at which a job that waits has been taken."""
+        """Return the number of a waiting job: once the queue's counter reaches it, the job has been taken."""
         where = self.where(job_id)
         return int(where[2]) if where[:1] == ["returned"] else self.submitted[job_id]
 
@@ -97,7 +97,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(events=[("submit", 0), ("submit", 0), ("wake", 0), ("wake", 0), ("hand_on", 0), ("take", 0)])
 @given(events=EVENTS)
-def test_a_job_that_waits_is_never_passed_one_in_hand_is_noted_and_of_one_that_is_done_nothing_is_left(
+def test_records_always_show_whether_a_job_waits_is_in_hand_is_postponed_or_is_done(
     shared: redis.Redis, events: list[tuple[str, int]]
 ) -> None:
     shared.flushdb()
@@ -121,7 +121,7 @@ def test_a_job_that_waits_is_never_passed_one_in_hand_is_noted_and_of_one_that_i
 
 
 @pytest.mark.parametrize("end", ["acknowledged", "given back"])
-def test_what_becomes_of_a_forgotten_message_does_not_hide_the_one_that_was_sent_under_its_id(
+def test_the_end_of_a_forgotten_message_does_not_remove_the_record_of_its_id_s_new_message(
     own_valkey: ValkeyServer, end: str
 ) -> None:
     worker = WORKERS[0]

@@ -1,4 +1,4 @@
-"""A worker whose wall clock is minutes off judges the times in messages by Redis's clock."""
+"""A worker whose wall clock is wrong by minutes compares the times in messages with Redis's clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A key of the delivery that another program overwrote: a worker names it, and does all that does not need it."""
+"""A worker names a key that another program overwrote, and goes on with all work that does not need the key."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
 
 
-def test_a_worker_names_the_key_and_still_requeues_what_a_dead_worker_held(
+def test_a_worker_logs_an_overwritten_key_and_still_requeues_a_dead_worker_s_messages(
     start_worker: StartWorker, own_valkey: ValkeyServer, client: Client, origin: Origin
 ) -> None:
     with own_valkey.connect() as broker:

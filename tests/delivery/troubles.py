@@ -1,4 +1,4 @@
-"""What a Redis answers, or does not, while it cannot serve: each on a real server, and over when its block ends."""
+"""Context managers that make a real Redis fail in one way each, until their block ends."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.valkey_server import ValkeyServer
 
 Trouble = Callable[[ValkeyServer], AbstractContextManager[None]]
 
-#: So long each key takes to load that `loading` goes on for some seconds. Valkey answers after each 1,024 keys.
+#: A delay for each key with which loading takes some seconds. Valkey answers clients after each 1,024 keys.
 LOAD_DELAY_US = 200
 KEYS_TO_LOAD = 40_000
 
 
 @contextmanager
 def away(server: ValkeyServer) -> Iterator[None]:
-    """Its port is closed."""
+    """The server's port is closed."""
     server.stop()
     try:
         yield
@@ -33,7 +33,7 @@ def away(server: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def frozen(server: ValkeyServer) -> Iterator[None]:
-    """It takes connections and answers nothing."""
+    """The server accepts connections and answers no command."""
     server.freeze()
     try:
         yield
@@ -43,7 +43,7 @@ def frozen(server: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def misconf(server: ValkeyServer) -> Iterator[None]:
-    """It could not save to its disk."""
+    """The server could not save to its disk."""
     obstacle = server.folder / "dump.rdb"
     obstacle.mkdir()
     with server.connect() as admin:
@@ -60,9 +60,9 @@ def misconf(server: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def readonly(server: ValkeyServer) -> Iterator[None]:
-    """A failover has made it a replica."""
+    """A failover has made the server a replica."""
     with server.connect() as admin:
-        # What it has shall stay: a primary that answers would have it all replaced.
+        # The primary must not answer, because the server would replace all its data with the primary's.
         admin.config_set("replica-serve-stale-data", "yes")
         admin.execute_command("REPLICAOF", "127.0.0.1", "1")
         try:
@@ -73,7 +73,7 @@ def readonly(server: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def masterdown(server: ValkeyServer) -> Iterator[None]:
-    """It is a replica whose primary is away."""
+    """The server is a replica whose primary is down."""
     with server.connect() as admin:
         admin.config_set("replica-serve-stale-data", "no")
         admin.execute_command("REPLICAOF", "127.0.0.1", "1")
@@ -85,7 +85,7 @@ def masterdown(server: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def noreplicas(server: ValkeyServer) -> Iterator[None]:
-    """Too few replicas are in touch with it."""
+    """Too few replicas are connected to the server."""
     with server.connect() as admin:
         admin.config_set("min-replicas-to-write", "1")
         try:
@@ -96,7 +96,7 @@ def noreplicas(server: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def oom(server: ValkeyServer) -> Iterator[None]:
-    """Its memory is full."""
+    """The server's memory is full."""
     with server.connect() as admin:
         admin.config_set("maxmemory", "1")
         try:
@@ -107,7 +107,7 @@ def oom(server: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def busy(server: ValkeyServer) -> Iterator[None]:
-    """A script runs in it and does not end."""
+    """The server runs a script that does not end."""
 
     def run() -> None:
         with server.connect() as stuck, suppress(redis.RedisError):
@@ -127,7 +127,7 @@ def busy(server: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def forbidden(server: ValkeyServer) -> Iterator[None]:
-    """Its administrator has taken a right from the workers."""
+    """The administrator has taken a right from the workers."""
     server.permit("worker", without=("evalsha", "eval"))
     try:
         yield
@@ -137,7 +137,7 @@ def forbidden(server: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def too_few_databases(server: ValkeyServer) -> Iterator[None]:
-    """It was set up anew, without the database of the answers."""
+    """The server was set up again without the database of the answers."""
     server.stop()
     before = server.options
     server.options += ("--databases", "1")
@@ -152,7 +152,7 @@ def too_few_databases(server: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def over_quota(server: ValkeyServer) -> Iterator[None]:
-    """Its provider answers each command with an error of its own."""
+    """The server's provider answers each command with its own error."""
 
     class Refuse(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -178,7 +178,7 @@ def over_quota(server: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def loading(server: ValkeyServer) -> Iterator[None]:
-    """It was restarted, and reads its data; the block ends once it has."""
+    """The server was restarted and loads its data; leaving the block waits until it has."""
     with server.connect(9) as admin, admin.pipeline(transaction=False) as pipe:
         for number in range(KEYS_TO_LOAD):
             pipe.set(f"slow-{number}", "")
@@ -204,7 +204,7 @@ def _says(server: redis.Redis, expected: type[redis.RedisError] | None) -> bool:
     return expected is None
 
 
-#: `oom` is none: what a worker has to write needs no memory, or is let pass.
+#: Without `oom`, because workers' writes either need no memory or are permitted at ``maxmemory``.
 ALL: Final[tuple[Trouble, ...]] = (
     *(away, frozen, loading, misconf, readonly, masterdown, noreplicas, busy, forbidden),
     *(too_few_databases, over_quota),
@@ -212,5 +212,5 @@ ALL: Final[tuple[Trouble, ...]] = (
 
 
 def each(*troubles: Trouble) -> pytest.MarkDecorator:
-    """Run a test under each of them."""
+    """Parametrize a test with each of these troubles."""
     return pytest.mark.parametrize("trouble", troubles, ids=lambda trouble: trouble.__name__)

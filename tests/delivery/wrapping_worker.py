@@ -1,4 +1,4 @@
-"""A program of somebody's that wraps the worker's app, with tasks of its own and of libraries."""
+"""A user's program that extends the worker's app with tasks of its own and of libraries."""
 
 from __future__ import annotations
 

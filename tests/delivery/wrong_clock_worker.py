@@ -1,4 +1,4 @@
-"""A null worker whose wall clock is ``CLOCK_AHEAD_S`` seconds ahead of the right one."""
+"""A null worker whose wall clock is ``CLOCK_AHEAD_S`` seconds ahead."""
 
 # ruff: noqa: E402 - modules that take names from `time` or `datetime` must find the wrong clock
 

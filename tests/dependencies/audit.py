@@ -1,7 +1,7 @@
-"""``make audit``: known vulnerabilities of the versions in constraints.txt, as pip-audit finds them at PyPI.
+"""``make audit`` lists known vulnerabilities of the versions in constraints.txt, which pip-audit looks up at PyPI.
 
-Exits with 1 only for a known vulnerability. What could not be audited is said, up to "nothing was audited" where the
-advisories cannot be reached: pip-audit alone would call an index without advisories "no known vulnerabilities".
+Exits with 1 only for a known vulnerability. It names what it could not audit, and prints "Nothing was audited" if it
+cannot reach the advisories; pip-audit alone would report "no known vulnerabilities" for an index without advisories.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 
 
 def main(pip_audit: str) -> int:
-    """Ask, print, judge.
+    """Run pip-audit and print the result; return the exit status.
 
     Args:
-        pip_audit: the command; it lives in an environment of its own, since it needs other versions than we do.
+        pip_audit: The path of the command, in a separate environment, because it needs other versions than we do.
     """
     options = ["--requirement", str(CONSTRAINTS), "--no-deps", "--disable-pip", "--progress-spinner=off"]
     done = subprocess.run([pip_audit, *options, "--format=json"], capture_output=True, text=True)
     try:
         dependencies = json.loads(done.stdout)["dependencies"]
-    except ValueError:  # it ends with a traceback when there is no network
+    except ValueError:  # without a network pip-audit ends with a traceback
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         print(f"Nothing was audited: pip-audit had no answer ({reason}). Try again with a network.")
         return 0
@@ -35,15 +35,15 @@ def main(pip_audit: str) -> int:
 
 
 def verdict(dependencies: list[dict[str, Any]]) -> tuple[list[str], int]:
-    """What to print, and the exit code.
+    """Return the lines to print, and the exit status.
 
     Args:
-        dependencies: of pip-audit's JSON; each has ``vulns``, or a ``skip_reason``.
+        dependencies: The dependencies in pip-audit's JSON; each has ``vulns`` or a ``skip_reason``.
     """
     skipped = [dependency["name"] for dependency in dependencies if "skip_reason" in dependency]
     lines = [
         f"{dependency['name']} {dependency['version']}: {vulnerability['id']}, "
-        f"mended in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
+        f"fixed in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
         for dependency in dependencies
         for vulnerability in dependency.get("vulns", ())
     ]

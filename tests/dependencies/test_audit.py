@@ -1,4 +1,4 @@
-"""What ``make audit`` makes of pip-audit's answers."""
+"""What ``make audit`` prints for pip-audit's results."""
 
 import sys
 from pathlib import Path
@@ -16,14 +16,14 @@ VULNERABLE = {
 }
 
 
-def test_a_known_vulnerability_is_named_and_fails() -> None:
+def test_a_known_vulnerability_is_named_and_the_audit_fails() -> None:
     assert verdict([SOUND, VULNERABLE]) == (
-        ["pillow 12.1: CVE-2026-40192, mended in 12.2", "Known vulnerabilities: 1; pinned versions audited: 2."],
+        ["pillow 12.1: CVE-2026-40192, fixed in 12.2", "Known vulnerabilities: 1; pinned versions audited: 2."],
         1,
     )
 
 
-def test_what_was_not_audited_is_said() -> None:
+def test_versions_that_were_not_audited_are_named() -> None:
     assert verdict([SOUND, SKIPPED]) == (
         [
             "Known vulnerabilities: 0; pinned versions audited: 1.",
@@ -33,14 +33,16 @@ def test_what_was_not_audited_is_said() -> None:
     )
 
 
-def test_an_index_without_advisories_is_no_clean_bill() -> None:
+def test_an_index_without_advisories_counts_as_nothing_audited() -> None:
     lines, code = verdict([SKIPPED])
 
     assert code == 0
     assert lines[0].startswith("Nothing was audited")
 
 
-def test_without_a_network_it_says_so_and_does_not_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_network_the_audit_says_so_and_does_not_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     unreachable = tmp_path / "pip-audit"
     unreachable.write_text(
         f"#!{sys.executable}\nimport urllib.request\nurllib.request.urlopen('http://127.0.0.1:1/')\n"

@@ -1,4 +1,4 @@
-"""The wheel in an environment of its own: the client needs no Celery, and stands beside another one's."""
+"""In a separate environment the client works without Celery, and beside an older Celery."""
 
 import hashlib
 import os
@@ -13,9 +13,9 @@ import pytest
 from tests.valkey_server import ValkeyServer
 
 ROOT = Path(__file__).parents[2]
-#: Kept between runs, since PyPI is asked for some thirty packages; made anew when the dependencies change.
+#: An environment that is kept between runs, because it has some thirty packages from PyPI; new dependencies renew it.
 KEPT = ROOT / ".client-environment"
-#: A Celery that the worker cannot use, with a redis-py that is three major versions older than the pinned one.
+#: A Celery that the worker cannot use; its redis-py is three major versions older than the pinned one.
 OTHER_CELERY = "celery[redis]>=5.5,<5.6"
 
 pytestmark = pytest.mark.timeout(600)
@@ -55,7 +55,7 @@ def pip(python: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """This project as it is now, built with the hatchling that is installed beside the tests."""
+    """The path of a wheel of the current sources, built with the installed hatchling."""
     folder = tmp_path_factory.mktemp("wheel")
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder))
     pip(Path(sys.executable), "wheel", *options, str(ROOT))
@@ -65,7 +65,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def environment(wheel: str) -> Path:
-    """This project, installed without any extra and without Celery."""
+    """The folder of an environment with this project but without extras and without Celery."""
     python = KEPT / "bin" / "python"
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
     mark = KEPT / "made-of"
@@ -86,7 +86,7 @@ def redis(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*command: object) -> "subprocess.CompletedProcess[str]":
-    # Elsewhere, since the project's own folder would be imported from where one stands.
+    # In another folder, because Python would import the project's folders from the working directory.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
     return subprocess.run(
         [str(part) for part in command], cwd="/", env=environment, capture_output=True, text=True, check=False
@@ -112,7 +112,7 @@ def test_the_client_and_its_commands_need_no_celery(environment: Path) -> None:
 
 
 @pytest.mark.usefixtures("redis")
-def test_the_client_stands_beside_an_older_celery(environment: Path, wheel: str) -> None:
+def test_the_client_works_beside_an_older_celery(environment: Path, wheel: str) -> None:
     python = environment / "bin" / "python"
     pip(python, "install", "--upgrade", wheel, OTHER_CELERY)
 

@@ -1,4 +1,4 @@
-"""The versions that are pinned, and the bounds for whoever installs without the pins."""
+"""The pinned versions, and the bounds for installations without the pins."""
 
 import re
 import tomllib
@@ -10,10 +10,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-#: Below these lie known holes in what reads strangers' answers and files.
+#: Older versions of these libraries, which read foreign responses and files, have known vulnerabilities.
 FLOORS = {
     "urllib3": "2.6.3",  # CVE-2025-66418, CVE-2025-66471, CVE-2026-21441: compressed bodies without bounds
-    "requests": "2.32.2",  # CVE-2024-35195, and the adapters as they are since it was mended
+    "requests": "2.32.2",  # CVE-2024-35195, and the adapters of the release that fixed it
     "pillow": "12.3",  # CVE-2026-40192, CVE-2026-42311, and loops in parsers: memory and time beyond the image's
 }
 
@@ -37,12 +37,12 @@ def test_every_line_of_the_constraints_pins_one_version() -> None:
 
 
 @pytest.mark.parametrize("requirement", declared(), ids=lambda requirement: requirement.name)
-def test_what_the_project_declares_is_pinned_within_its_bounds(requirement: Requirement) -> None:
+def test_every_declared_requirement_is_pinned_within_its_bounds(requirement: Requirement) -> None:
     assert pinned()[canonicalize_name(requirement.name)] in requirement.specifier
 
 
 @pytest.mark.parametrize(("name", "floor"), FLOORS.items())
-def test_no_version_with_known_holes_is_pinned_or_allowed(name: str, floor: str) -> None:
+def test_no_vulnerable_version_is_pinned_or_permitted(name: str, floor: str) -> None:
     requirements = [requirement for requirement in declared() if requirement.name == name]
 
     assert pinned()[name] >= Version(floor)
@@ -53,7 +53,7 @@ def test_no_version_with_known_holes_is_pinned_or_allowed(name: str, floor: str)
         assert max(bounds) >= Version(floor)
 
 
-def test_the_wheel_is_built_by_the_pinned_version() -> None:
+def test_the_wheel_is_built_with_the_pinned_version_of_hatchling() -> None:
     (required,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
 
     assert required == f"hatchling=={pinned()['hatchling']}"

@@ -1,4 +1,4 @@
-"""The files that make containers, read as they are."""
+"""Fixtures that read the files of Docker and Compose."""
 
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,20 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def root() -> Path:
-    """The folder `docker compose` is called in."""
+    """The folder in which users run `docker compose`."""
     return ROOT
 
 
 @pytest.fixture
 def compose(root: Path) -> dict[str, Any]:
-    """docker-compose.yml, its anchors resolved and its variables not."""
+    """docker-compose.yml with its anchors resolved but not its variables."""
     loaded: dict[str, Any] = yaml.safe_load((root / "docker-compose.yml").read_text())
     return loaded
 
 
 @pytest.fixture(params=["worker", "worker-gpu"])
 def worker(request: pytest.FixtureRequest, compose: dict[str, Any]) -> dict[str, Any]:
-    """Each of the services that run a worker."""
+    """Each service that runs a worker."""
     service: dict[str, Any] = compose["services"][request.param]
     return service
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml, as the real `docker compose` understands it. That needs no Docker engine."""
+"""docker-compose.yml as the real `docker compose` resolves it, which needs no Docker engine."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ Config = Callable[..., dict[str, Any]]
 
 
 def compose_command() -> list[str] | None:
-    """`docker compose` or the older `docker-compose`: what this machine has."""
+    """Return `docker compose` or the older `docker-compose`, whichever this machine has; None without either."""
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]) and not subprocess.run([*command, "version"], capture_output=True).returncode:
             return command
@@ -23,7 +23,7 @@ def compose_command() -> list[str] | None:
 
 @pytest.fixture(scope="module")
 def command() -> list[str]:
-    """The command; a laptop that has none says what was not looked at."""
+    """The command of Docker Compose; without it the tests are skipped with a reason."""
     found = compose_command()
     if found is None:
         pytest.skip("neither `docker compose` nor `docker-compose` is installed")
@@ -32,7 +32,7 @@ def command() -> list[str]:
 
 @pytest.fixture
 def config(command: list[str], root: Path, tmp_path: Path) -> Config:
-    """Resolve compose files where only these variables are set, in the shell and in .env."""
+    """Return a function that resolves compose files with only the given variables set, in the shell and in .env."""
 
     no_settings = tmp_path / ".env"
     no_settings.touch()
@@ -74,7 +74,7 @@ def test_a_setting_of_the_shell_reaches_the_worker(config: Config) -> None:
     assert environment["NAMESHOT_MODEL"] == "bundled"
 
 
-def test_a_setting_that_nobody_gave_is_left_to_the_worker(config: Config) -> None:
+def test_a_setting_that_is_not_set_is_left_to_the_worker(config: Config) -> None:
     environment = config()["services"]["worker"]["environment"]
 
     assert environment["NAMESHOT_MODEL"] is None
@@ -99,7 +99,7 @@ def test_the_queue_can_be_published_on_loopback_and_nowhere_else(config: Config)
     assert "ports" not in services["worker"]
 
 
-def test_with_roles_valkey_knows_its_users_and_a_worker_is_one_of_them(config: Config) -> None:
+def test_with_roles_valkey_has_users_and_the_worker_is_one_of_them(config: Config) -> None:
     files = ("docker-compose.yml", "docker/roles.yml")
     urls = {
         f"NAMESHOT_{name}": f"redis://nameshot-worker:pw@valkey:6379/{name}"
@@ -113,6 +113,6 @@ def test_with_roles_valkey_knows_its_users_and_a_worker_is_one_of_them(config: C
         part for part in plain["valkey"]["command"] if part not in ("--protected-mode", "no")
     ]
     assert services["valkey"]["command"][-2:] == users
-    assert len(services["valkey"]["volumes"]) == 2, "the queue's data is still kept"
+    assert len(services["valkey"]["volumes"]) == 2, "the queue's data has no volume"
     assert urls.items() <= services["worker"]["environment"].items()
     assert services["worker"]["environment"].keys() == plain["worker"]["environment"].keys()

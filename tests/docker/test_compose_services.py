@@ -1,4 +1,4 @@
-"""What docker-compose.yml promises about the queue and its workers."""
+"""What docker-compose.yml ensures for the queue and its workers."""
 
 import re
 from typing import Any
@@ -7,16 +7,16 @@ import pytest
 
 from worker.settings import WorkerSettings
 
-#: Settings that make no sense in a container, and why.
+#: Settings that a container does not need, with the reason.
 NOT_PASSED_ON = {
-    "NAMESHOT_METRICS_PORT",  # each container has ports of its own, and the health check names the default
-    "NAMESHOT_READY_FILE",  # the health check asks the worker itself
+    "NAMESHOT_METRICS_PORT",  # each container has its own ports, and the health check uses the default
+    "NAMESHOT_READY_FILE",  # the health check requests the worker's probe instead
 }
 UNITS_S = {"s": 1, "m": 60}
 
 
 def seconds(text: str) -> int:
-    """``130s`` and ``15m`` as numbers."""
+    """Return a duration such as ``130s`` or ``15m`` in seconds."""
     match = re.fullmatch(r"(\d+)([sm])", text)
     assert match, text
     return int(match[1]) * UNITS_S[match[2]]
@@ -26,9 +26,7 @@ def test_no_service_is_published_on_the_host(compose: dict[str, Any]) -> None:
     assert all("ports" not in service for service in compose["services"].values())
 
 
-def test_valkey_is_only_on_a_network_that_leads_nowhere_else(
-    compose: dict[str, Any], valkey_service: dict[str, Any]
-) -> None:
+def test_valkey_is_only_on_an_internal_network(compose: dict[str, Any], valkey_service: dict[str, Any]) -> None:
     assert valkey_service["networks"] == ["queue"]
     assert compose["networks"]["queue"] == {"internal": True}
 
@@ -59,7 +57,7 @@ def test_a_worker_runs_as_the_user_of_the_image(worker: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("option", "value"), [("--appendonly", "yes"), ("--maxmemory-policy", "noeviction"), ("--dir", "/data")]
 )
-def test_valkey_keeps_every_job_in_a_volume_and_throws_none_away(
+def test_valkey_keeps_every_job_in_a_volume_and_evicts_none(
     option: str, value: str, compose: dict[str, Any], valkey_service: dict[str, Any]
 ) -> None:
     command = valkey_service["command"]
@@ -99,7 +97,7 @@ def test_a_worker_has_time_to_finish_its_longest_message_before_it_is_killed(wor
     assert worker["init"] is True
 
 
-def test_every_setting_of_a_worker_can_be_given_from_outside(worker: dict[str, Any]) -> None:
+def test_every_setting_of_a_worker_can_be_set_outside_the_container(worker: dict[str, Any]) -> None:
     settings = {f"NAMESHOT_{name.upper()}" for name in WorkerSettings.model_fields}
 
     passed = {name for name in worker["environment"] if name.startswith("NAMESHOT_")}
@@ -107,12 +105,12 @@ def test_every_setting_of_a_worker_can_be_given_from_outside(worker: dict[str, A
     assert passed == settings - NOT_PASSED_ON
 
 
-def test_a_worker_is_told_where_the_queue_is_and_one_for_a_gpu_to_use_it_and_nothing_else(
+def test_a_worker_has_defaults_only_for_the_queue_and_on_a_gpu_for_the_device(
     worker: dict[str, Any],
 ) -> None:
     given = {name: value for name, value in worker["environment"].items() if value is not None}
 
-    # Whoever starts that service and has no GPU that works is told so, and not given a CPU.
+    # With this default, the service fails on a machine without a working GPU instead of using the CPU.
     device = {"NAMESHOT_DEVICE": "${NAMESHOT_DEVICE:-cuda}"} if "deploy" in worker else {}
     assert given == {
         **device,
@@ -121,7 +119,7 @@ def test_a_worker_is_told_where_the_queue_is_and_one_for_a_gpu_to_use_it_and_not
     }
 
 
-def test_the_gpu_worker_differs_by_its_gpu_and_starts_only_when_asked_for(compose: dict[str, Any]) -> None:
+def test_the_gpu_worker_differs_only_by_its_gpu_and_starts_only_with_its_profile(compose: dict[str, Any]) -> None:
     on_cpu, on_gpu = dict(compose["services"]["worker"]), dict(compose["services"]["worker-gpu"])
 
     assert on_gpu.pop("profiles") == ["gpu"]

@@ -1,4 +1,4 @@
-"""What the Dockerfile promises, and what it gets to see of this folder."""
+"""What the Dockerfile ensures, and which files of this folder the build sees."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ Instruction = tuple[str, str]
 
 @pytest.fixture
 def stages(root: Path) -> list[list[Instruction]]:
-    """The Dockerfile's stages, each a list of (instruction, arguments); what stands before the first is left out."""
+    """The Dockerfile's stages, each a list of (instruction, arguments), without the lines before the first stage."""
     text = re.sub(r"^#.*\n", "", (root / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     found: list[list[Instruction]] = []
     for line in filter(str.strip, text.splitlines()):
@@ -26,18 +26,18 @@ def stages(root: Path) -> list[list[Instruction]]:
 
 @pytest.fixture
 def image(stages: list[list[Instruction]]) -> list[Instruction]:
-    """The last stage: what a container runs."""
+    """The last stage, which a container runs."""
     return stages[-1]
 
 
 def only(instructions: Sequence[Instruction], name: str) -> str:
-    """The arguments of the one instruction of that name."""
+    """Return the arguments of the only instruction with this name."""
     (arguments,) = [arguments for found, arguments in instructions if found == name]
     return arguments
 
 
 def copied(stages: list[list[Instruction]]) -> set[str]:
-    """What the Dockerfile takes out of this folder."""
+    """Return the files and folders that the Dockerfile copies from this folder."""
     return {
         source
         for stage in stages
@@ -56,14 +56,14 @@ def test_the_environment_has_the_pinned_versions(stages: list[list[Instruction]]
     assert not [arguments for _, arguments in image if "pip install" in arguments]
 
 
-def test_the_image_runs_as_a_user_that_is_visibly_not_root(image: list[Instruction]) -> None:
+def test_the_image_runs_as_a_numeric_user_other_than_root(image: list[Instruction]) -> None:
     user, group = only(image, "USER").split(":")
 
     assert int(user) > 0
     assert int(group) > 0
 
 
-def test_the_user_can_write_where_the_volume_for_checkpoints_goes(image: list[Instruction]) -> None:
+def test_the_user_can_write_to_the_mount_point_of_the_checkpoints_volume(image: list[Instruction]) -> None:
     user, group = only(image, "USER").split(":")
 
     assert "HF_HOME=/models" in only(image, "ENV")
@@ -77,7 +77,7 @@ def test_the_image_starts_a_worker_and_can_run_every_other_command(image: list[I
     assert only(image, "STOPSIGNAL") == "SIGTERM"
 
 
-def test_both_stages_stand_on_one_python_that_the_project_supports(stages: list[list[Instruction]], root: Path) -> None:
+def test_both_stages_use_the_same_supported_python(stages: list[list[Instruction]], root: Path) -> None:
     builder, image = stages
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     version = re.search(r"^ARG PYTHON_VERSION=(\d+)\.(\d+)$", (root / "Dockerfile").read_text(), re.MULTILINE)
@@ -99,14 +99,14 @@ def test_the_build_sees_only_what_it_copies(stages: list[list[Instruction]], roo
     assert "**/__pycache__" in exceptions
 
 
-def test_everything_that_is_copied_is_there(stages: list[list[Instruction]], root: Path) -> None:
+def test_everything_that_the_build_copies_exists(stages: list[list[Instruction]], root: Path) -> None:
     assert copied(stages) == {
         *("pyproject.toml", "constraints.txt", "LICENSE", "NOTICE", "nameshot", "producer", "worker")
     }
     assert [source for source in copied(stages) if not (root / source).exists()] == []
 
 
-def test_a_driver_too_old_for_torch_is_refused_and_another_build_of_torch_can_ask_for_less(
+def test_a_driver_too_old_for_torch_is_refused_and_the_requirement_can_be_lowered(
     image: list[Instruction],
 ) -> None:
     (default,) = [arguments for name, arguments in image if name == "ARG"]

@@ -1,4 +1,4 @@
-"""What the documents' examples run against: what `nameshot up` starts."""
+"""Fixtures for the documents' examples: the system that `nameshot up` would start."""
 
 from collections.abc import Iterator, Mapping
 
@@ -12,7 +12,7 @@ from tests.valkey_server import ValkeyServer
 
 @pytest.fixture(scope="module")
 def pictures(valkey_of_this_run: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a server of the bundled pictures and a worker that may fetch them; the server's address."""
+    """Start a server of the bundled pictures and a worker that may download them; yield the server's address."""
     with PictureServer(files_by_name()) as server:
         worker = WorkerProcess(
             {
@@ -32,12 +32,10 @@ def pictures(valkey_of_this_run: ValkeyServer, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def replaced(pictures: str, valkey_of_this_run: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """Set the environment of a client, and return what the documents show and what stands there in this run."""
+    """Set a client's environment; return the addresses in the documents and those that replace them in this run."""
     for name, value in valkey_of_this_run.settings("producer").items():
         monkeypatch.setenv(name, value)
     return {
         "http://127.0.0.1:8000": pictures,
         "https://example.com/owl.jpg": f"{pictures}/pictures/owl.png",
-        "redis://localhost:6379/0": valkey_of_this_run.broker_url,
-        "redis://localhost:6379/1": valkey_of_this_run.result_backend,
     }

@@ -1,4 +1,4 @@
-"""What benchmarks/README.md says of decoder processes, from ``benchmarks/results/decoder_isolation.json``."""
+"""The table of benchmarks/README.md on decoder processes, from ``benchmarks/results/decoder_isolation.json``."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,10 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "decoder_isolat
 
 
 def rows() -> str:
-    """One row a model and size."""
+    """Return a table with a row for each model and size."""
     report = json.loads(RESULTS.read_text())
     lines = [
-        "| model, JPEG | CPU ms an image: thread | process | images/s: thread | process | of thread |",
+        "| model, JPEG | CPU ms per image: thread | process | images/s: thread | process | relative to thread |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, case in report["cases"].items():

@@ -15,24 +15,24 @@ from sybil import Document, Example
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import CodeBlockParser
 
-#: How an example begins that is a file of its own.
+#: The first line of an example that is a file.
 FILE_NAME = re.compile(r"# (\w+\.py)\n")
 
 
 class Examples:
-    """The examples of one page, run in their order and in one namespace.
+    """The examples of one page, which run in order and in one namespace.
 
-    A block of ``text`` that follows an example is what that prints. An example whose first line is ``# name.py`` is
-    written to a folder, to be imported from there.
+    A block of ``text`` after an example is the example's expected output. An example whose first line is ``# name.py``
+    is written to a folder, from which others can import it.
 
     Args:
-        replaced: what stands in the examples and, for each, what stands in its place here: a port, for example.
-        folder: where files are written.
+        replaced: Texts in the examples, such as addresses, and the texts that replace them in this run.
+        folder: The folder for the examples that are files.
 
     Attributes:
         namespace: the names that the examples have defined.
-        said: what each example printed that ran.
-        files: the names of the files that were written.
+        said: the output of each example that ran.
+        files: the names of the written files.
     """
 
     def __init__(self, page: Path, *, replaced: Mapping[str, str], folder: Path) -> None:
@@ -45,7 +45,7 @@ class Examples:
         self.namespace: dict[str, Any] = self._document.namespace
 
     def run(self) -> None:
-        """Run all; raises what an example raises, or Sybil's failure where an example prints something else."""
+        """Run all examples; raise an example's own error, or Sybil's failure if an example prints something else."""
         for example in self._document.examples():
             example.evaluate()
 
@@ -57,7 +57,7 @@ class Examples:
             (self._folder / named[1]).write_text(source)
             self.files.append(named[1])
             return
-        # Tracebacks name the line of the page. A docstring may await, as a reader does in the asyncio REPL.
+        # Tracebacks should name the page's line. A docstring may await at top level, as in the asyncio REPL.
         lines = "\n" * (example.line + example.parsed.line_offset)
         code = compile(lines + source, example.path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         with contextlib.redirect_stdout(io.StringIO()) as said:

@@ -1,4 +1,4 @@
-"""What docs/operations.md says of metrics, from a worker's own registry, and of Redis' memory, from
+"""The tables of docs/operations.md: metrics from a worker's registry, and Redis's memory from
 ``benchmarks/results/redis_memory.json``.
 """
 
@@ -16,13 +16,13 @@ from tests.chaos.null_model import NullModel
 from worker.service import Service, build
 from worker.settings import WorkerSettings
 
-#: Ours; the others are prometheus_client's.
+#: The prefix of our metrics; the others are those of prometheus_client.
 PREFIX = "nameshot_"
 
 
 @contextmanager
 def service() -> Iterator[Service]:
-    """What a worker process builds, with a model that has no weights."""
+    """Build a worker's service with a model without weights."""
     settings = read_settings(
         WorkerSettings, model="bundled", shared_cache_bytes=1, decoder="thread", max_batch=1, concurrency=1
     )
@@ -34,7 +34,7 @@ def service() -> Iterator[Service]:
 
 
 def metrics() -> str:
-    """One row a metric of ours."""
+    """Return a table with a row for each of our metrics."""
     with service() as built:
         built.telemetry.succeeded(_any_result())
         built.telemetry.answered("ok")
@@ -46,7 +46,7 @@ def metrics() -> str:
 
 
 def memory() -> str:
-    """One row a load."""
+    """Return a table with a row for each load."""
     report = json.loads(RESULTS.read_text())
     lines = ["| images | bytes an image, waiting | answered |", "| --- | ---: | ---: |"]
     lines += [f"| {_named(row)} | {row['waiting_bytes']:,} | {row['answered_bytes']:,} |" for row in report["rows"]]
@@ -64,7 +64,7 @@ def _name(family: Metric) -> str:
 
 
 def _labels(family: Metric) -> str:
-    """The label's name and, but for outcomes, which are in docs/errors.md, its values."""
+    """Return the label's name and its values, except for error codes, which are in docs/errors.md."""
     found: dict[str, list[str]] = {}
     for sample in family.samples:
         for name, value in sample.labels.items():
@@ -76,7 +76,7 @@ def _labels(family: Metric) -> str:
 
 
 def _any_result() -> Result:
-    """With it, all stages are there."""
+    """Return a result with which the metrics of all stages exist."""
     image = ImageInfo(sha256="", width=1, height=1, format="PNG", bytes=1)
     return Result([Score("owl", 1.0)], "null", None, image, 1, Timings(0.0, 0.0, 0.0, 0.0, 0.0))
 

@@ -1,17 +1,17 @@
-"""CONTRIBUTING.md's drawing of the folders of both packages, from their imports."""
+"""CONTRIBUTING.md's drawing of the folders of both packages, made from their imports."""
 
 from collections import defaultdict
 from graphlib import TopologicalSorter
 from itertools import zip_longest
 
-from tests.test_layout import ROOT, our_imports, room_of
+from tests.test_layout import ROOT, our_imports, subpackage_of
 
-#: The columns of the drawing; worker imports producer.
+#: The columns of the drawing; `worker` imports `producer`.
 PACKAGES = ("worker", "producer")
 
 
 def drawing() -> str:
-    """Draw each folder above all folders of its package that it imports, itself or through single modules."""
+    """Draw each folder above all folders of its package that it imports, directly or through single modules."""
     worker, producer = (_rows(package) for package in PACKAGES)
     width = max(map(len, worker)) + 4
     head = "worker ".ljust(width - 12, "─") + " imports ─► producer"
@@ -23,9 +23,9 @@ def _rows(package: str) -> list[str]:
     """Return the folders of a package, from those that no other imports down to those that import none."""
     imported: dict[str, set[str]] = defaultdict(set)
     for module, names in our_imports().items():
-        part = room_of(module)
+        part = subpackage_of(module)
         if part.startswith(f"{package}.") and not part.endswith("__"):
-            imported[part] |= {room_of(name) for name in names if name.startswith(f"{package}.")} - {part}
+            imported[part] |= {subpackage_of(name) for name in names if name.startswith(f"{package}.")} - {part}
     folders = {part for part in imported if (ROOT / part.replace(".", "/")).is_dir()}
     height: dict[str, int] = {}
     for part in TopologicalSorter(imported).static_order():

@@ -1,4 +1,4 @@
-"""What benchmarks/README.md says of NAMESHOT_REDUCING_GAP, from ``benchmarks/results/reducing_gap.json``."""
+"""The table of benchmarks/README.md on NAMESHOT_REDUCING_GAP, from ``benchmarks/results/reducing_gap.json``."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "reducing_gap.j
 
 
 def rows() -> str:
-    """One row per size and gap."""
+    """Return a table with a row for each size and gap."""
     lines = [
-        "| JPEG | gap | CPU ms | of exact | a score moves by, demo's pictures | mosaics |",
+        "| JPEG | gap | CPU ms | relative to off | largest change of a score: demo's pictures | mosaics |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in json.loads(RESULTS.read_text())["rows"]:

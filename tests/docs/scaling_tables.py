@@ -1,4 +1,4 @@
-"""What docs/scaling.md says in figures, from ``benchmarks/results/scaling.json``."""
+"""The figures of docs/scaling.md, from ``benchmarks/results/scaling.json``."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def devices() -> str:
-    """The simulated devices, and where it was measured."""
+    """Describe the simulated devices and the machine of the measurement."""
     report = _report()
     machine, single, bulk = report["machine"], report["devices"]["single"], report["devices"]["bulk"]
 
@@ -40,7 +40,7 @@ def devices() -> str:
 
 
 def rows() -> str:
-    """The sweep."""
+    """Return the table of loads and numbers of workers."""
     heads = ["load, workers", "images/s", "of n × one", "worker ms", "client ms", "Valkey ms", "of that in commands"]
     heads += ["commands", "KB", "cores busy", "broker's limit, images/s"]
     return _table(
@@ -65,7 +65,7 @@ def rows() -> str:
 
 
 def one_process() -> str:
-    """One worker without a device to wait for."""
+    """Return the table of one worker that never waits for its device."""
     return _table(
         ["pictures, load", "images/s", "worker ms", "cores busy, client and Valkey included", "connections to Valkey"],
         [
@@ -82,7 +82,7 @@ def one_process() -> str:
 
 
 def idle() -> str:
-    """What Valkey does for workers that wait."""
+    """Say what waiting workers cost Valkey."""
     idle = _report()["idle"]
     waking, most = idle["waking"], idle["workers"]
     return (
@@ -94,7 +94,7 @@ def idle() -> str:
 
 
 def inputs() -> str:
-    """What the formulas take."""
+    """Return the table of the formulas' inputs."""
     report = _report()
     measured = paper.Measured.of(report)
     limits = measured.broker_limits
@@ -131,7 +131,7 @@ def inputs() -> str:
 
 
 def plans() -> str:
-    """So many GPUs at their published rate."""
+    """Return the table of plans for several numbers of GPUs at their published rates."""
     measured = paper.Measured.of(_report())
     found = [
         (model, paper.plan(measured, gpus, rate)) for model, rate in paper.GPU_IMAGES_PER_S.items() for gpus in GPUS
@@ -157,7 +157,7 @@ def plans() -> str:
 
 
 def cost() -> str:
-    """A million images."""
+    """Say what a million images cost."""
     measured = paper.Measured.of(_report())
     parts = []
     for model, rate in paper.GPU_IMAGES_PER_S.items():

@@ -1,4 +1,4 @@
-"""Generate the documents' figures and tables from what they describe: ``python -m tests.docs.tables``.
+"""Generates the documents' figures and tables from the code and the measurements: ``python -m tests.docs.tables``.
 
 The tables of settings, errors and client methods come from the code; the figures from files that ``make bench`` and
 ``python -m checkpoint.evaluate`` wrote. `tests.docs.scaling_tables` holds those of docs/scaling.md,
@@ -41,7 +41,7 @@ EVALUATION = ROOT / "worker" / "bundled" / "emoji-clip" / "evaluation.json"
 
 
 def environment() -> str:
-    """Return one row per setting: the variable, its default, the side that uses it, its meaning."""
+    """Return one row per setting: the variable, its default, the side that uses it, and its meaning."""
     rows = ["| variable | default | used by | meaning |", "| --- | --- | --- | --- |"]
     for name, field in WorkerSettings.model_fields.items():
         default = "–" if field.default in (None, "") else f"`{field.default}`"
@@ -55,7 +55,7 @@ def used_by(name: str) -> str:
 
 
 def errors() -> str:
-    """Return one row per error code: whether a retry can help, what it means, what to do."""
+    """Return one row per error code: whether a retry can help, what the code means, and what to do."""
     rows = ["| code | retry? | what happened | what to do |", "| --- | --- | --- | --- |"]
     for row in ERROR_CODES.values():
         retry = "408, 425, 429, 5xx" if row.code == "http_status" else "yes" if row.retryable else "no"
@@ -72,11 +72,12 @@ def speed() -> str:
         f"{row['ahead']:.1f}× the jobs/s of {row['name']} with {labels} labels"
         for labels, row in best_peer(report["rows"], "nameshot").items()
     )
+    loop = f"{single['of_loop']:.0%} of a hand-written loop over files in memory"
     return (
         f"**Speed**: on {report['machine']['cores']} CPU cores with a randomly initialised {report['model']}, the "
-        f"whole system, from HTTP to result, answers {single['jobs_per_s']:.1f} jobs/s, {single['of_loop']:.0%} of a "
-        f"hand-written loop over files in memory; clients that each wait for one job get {best}, the fastest "
-        "alternatives measured ([benchmarks](benchmarks/README.md); no GPU was measured yet)."
+        f"whole system, from HTTP to result, answers {single['jobs_per_s']:.1f} jobs/s, {loop}. When "
+        f"each client waits for its job, it answers {best}, the fastest alternatives measured "
+        "([benchmarks](benchmarks/README.md); no GPU was measured yet)."
     )
 
 
@@ -122,7 +123,7 @@ PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
 
 
 def updated(page: Path) -> str:
-    """Return the page's text with every table as its source has it."""
+    """Return the page's text with every table generated anew."""
     text = page.read_text()
     for name, table in PAGES[page].items():
         start, end = f"<!-- table: {name} -->\n", "<!-- end -->"

@@ -1,4 +1,4 @@
-"""The page on delivery names tests, and they are there."""
+"""All tests that the page on delivery names exist."""
 
 import re
 from pathlib import Path

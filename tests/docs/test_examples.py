@@ -14,7 +14,7 @@ PACKAGES = ("nameshot", "producer", "worker")
 
 
 def with_examples() -> list[Path]:
-    """Every page and every file of ours that shows Python."""
+    """Return every page and every source file with Python examples."""
     pages = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), ROOT / "benchmarks" / "README.md"]
     files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
     return sorted(file for file in (*pages, *files) if "```python" in file.read_text())
@@ -25,7 +25,7 @@ def relative(file: Path) -> str:
 
 
 @pytest.mark.parametrize("file", with_examples(), ids=relative)
-def test_every_example_runs_and_prints_what_stands_below_it(
+def test_every_example_runs_and_prints_the_output_that_the_page_shows(
     file: Path, replaced: Mapping[str, str], tmp_path: Path
 ) -> None:
     examples = Examples(file, replaced=replaced, folder=tmp_path)
@@ -36,10 +36,10 @@ def test_every_example_runs_and_prints_what_stands_below_it(
     if file.suffix == ".py":
         assert examples.said == ["owl\n"]
     examples.namespace.clear()
-    gc.collect()  # clients that an example left open end here, not during another test
+    gc.collect()  # clients that an example left open must not end during another test
 
 
-def test_the_places_with_examples_are_found() -> None:
+def test_all_files_with_examples_are_found() -> None:
     assert {relative(file) for file in with_examples()} >= {
         *("README.md", "docs/client.md", "docs/scaling.md", "docs/web-apps.md"),
         *("producer/__init__.py", "producer/client/aio.py", "producer/client/blocking.py"),
@@ -54,7 +54,7 @@ def test_the_asyncio_example_prints_both_pictures(replaced: Mapping[str, str], t
     assert [sorted(said.split()) for said in examples.said] == [["fox", "owl"]]
 
 
-def test_the_functions_of_the_readme_submit_once_answer_and_send_again(
+def test_the_functions_of_the_readme_submit_an_image_once_read_its_answer_and_submit_it_again(
     replaced: Mapping[str, str], pictures: str, tmp_path: Path
 ) -> None:
     examples = Examples(README, replaced=replaced, folder=tmp_path)
@@ -75,7 +75,7 @@ def test_the_functions_of_the_readme_submit_once_answer_and_send_again(
         assert ask("upload-2")["status"] == "succeeded"
 
 
-def test_an_error_in_an_example_names_the_line_of_its_page(tmp_path: Path) -> None:
+def test_the_traceback_of_an_example_names_the_line_of_its_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Owls\n\n```python\nowl = 1\nowl / 0\n```\n")
 

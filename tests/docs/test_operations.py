@@ -1,4 +1,4 @@
-"""The page on operations: its tables are the code's and the measurement's, and what it quotes is said somewhere."""
+"""The page on operations: its tables match the code and the measurement, and every text it quotes is in the code."""
 
 import re
 
@@ -10,16 +10,16 @@ SOURCES = "\n".join(file.read_text() for folder in ("producer", "worker") for fi
 
 
 def first_cells(heading: str) -> list[str]:
-    """What stands in backticks in the first column of the table under this header."""
+    """Return the texts in backticks in the first column of the table with this header."""
     rows = PAGE.read_text().partition(f"| {heading} |")[2].partition("\n\n")[0].splitlines()[2:]
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
 
 
-def test_the_tables_are_what_a_worker_and_the_measurement_say() -> None:
+def test_the_tables_match_a_worker_s_metrics_and_the_measurement() -> None:
     assert updated(PAGE) == PAGE.read_text(), "run: python -m tests.docs.tables"
 
 
-def test_beside_our_own_metrics_there_are_the_librarys() -> None:
+def test_a_worker_also_exports_the_library_s_metrics() -> None:
     with service() as built:
         others = {family.name for family in built.telemetry.registry.collect() if not family.name.startswith(PREFIX)}
 
@@ -38,7 +38,7 @@ def test_every_log_line_and_reason_that_the_page_quotes_is_in_the_code() -> None
         assert text in SOURCES, text
 
 
-def test_every_finding_that_the_page_names_is_the_doctors() -> None:
+def test_every_finding_that_the_page_names_is_in_the_doctor_s_code() -> None:
     source = (ROOT / "producer" / "cli" / "doctor" / "checks_redis.py").read_text()
 
     for subject in first_cells("finding"):

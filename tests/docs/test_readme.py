@@ -1,4 +1,4 @@
-"""The README and the pages it links to hold: tables match the code, links resolve, commands exist."""
+"""The README and the pages to which it links are true: tables match the code, links resolve, commands exist."""
 
 import json
 import re
@@ -14,24 +14,24 @@ from tests.docs.tables import BENCHMARK, DOCS, PAGES, README, ROOT, USED_BY_ONE,
 TEXT = README.read_text()
 
 
-def test_the_readme_is_read_in_five_minutes() -> None:
+def test_the_readme_can_be_read_in_five_minutes() -> None:
     assert len(TEXT.split()) <= 1000
     assert len(TEXT.splitlines()) <= 160
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_tables_and_figures_are_what_the_code_and_the_measurements_say(page: Path) -> None:
+def test_the_tables_and_figures_match_the_code_and_the_measurements(page: Path) -> None:
     assert updated(page) == page.read_text(), "run: python -m tests.docs.tables"
 
 
-def test_a_setting_of_one_side_is_in_no_code_of_the_other() -> None:
+def test_a_setting_of_one_side_is_not_used_in_the_code_of_the_other() -> None:
     for name, side in USED_BY_ONE.items():
         other = ROOT / ("worker" if side == "client" else "producer")
         naming = {file.name for file in other.rglob("*.py") if name in file.read_text()}
         assert naming <= {"settings.py"}, name
 
 
-def test_the_plots_show_what_was_measured() -> None:
+def test_the_plots_show_the_measurements() -> None:
     report = json.loads(BENCHMARK.read_text())
 
     assert (ROOT / "docs" / "throughput.svg").read_text() == throughput(in_order(report["rows"]))
@@ -49,7 +49,7 @@ def test_the_plots_show_what_was_measured() -> None:
         *(f"docs/{page.name}" for page in sorted(DOCS.glob("*.md"))),
     ],
 )
-def test_every_local_link_leads_somewhere(document: str) -> None:
+def test_every_local_link_has_a_target(document: str) -> None:
     file = ROOT / document
     for name, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^):]+))?\)", file.read_text()):
         target = file.parent / name if name else file

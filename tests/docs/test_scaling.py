@@ -1,4 +1,4 @@
-"""The page on scaling: its figures are the benchmark's, and its shards work."""
+"""The page on scaling: its figures are those of the benchmark, and its example of shards works."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from tests.valkey_server import ValkeyServer
 PAGE = ROOT / "docs" / "scaling.md"
 
 
-def test_the_figures_are_what_the_benchmark_measured() -> None:
+def test_the_figures_match_the_benchmark() -> None:
     assert updated(PAGE) == PAGE.read_text(), "run: python -m tests.docs.tables"
 
 
@@ -20,7 +20,7 @@ def test_the_plot_shows_the_measured_rows() -> None:
     assert (ROOT / "docs" / "scaling.svg").read_text() == svg(json.loads(RESULTS.read_text())["rows"])
 
 
-def test_the_shards_of_the_snippet_share_the_jobs_and_find_them_again(
+def test_the_example_distributes_jobs_over_shards_and_finds_them_again(
     valkey: ValkeyServer, own_valkey: ValkeyServer
 ) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)

@@ -17,7 +17,7 @@ def configuration() -> dict[str, Any]:
 
 
 def navigation(entries: list[Any]) -> list[str]:
-    """The pages of a navigation, with those of its sections."""
+    """Yield the pages of a navigation, including those of its sections."""
     pages: list[str] = []
     for entry in entries:
         for below in entry.values():
@@ -49,7 +49,7 @@ def test_the_reference_holds_every_public_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["client/blocking.py", "client/aio.py", "client/jobs.py", "contract/result.py"])
-def test_what_the_reference_shows_is_markdown(name: str) -> None:
+def test_the_texts_of_the_reference_are_markdown(name: str) -> None:
     text = (ROOT / "producer" / name).read_text()
 
     assert not re.search(r"::\n\n|^ *\.\. ", text, re.MULTILINE)

@@ -22,13 +22,13 @@ def example(name: str) -> Any:
 
 
 def read(message: Any) -> TaskMessage:
-    """As a worker does."""
+    """Read a message as a worker does."""
     envelope = read_envelope(json.dumps(message).encode(), tag="a-tag", queue="nameshot.default")
     assert envelope
     return read_message(envelope["headers"], envelope["content-type"], envelope["body"], datetime.now(UTC))
 
 
-def test_the_message_is_the_clients_but_for_who_sent_it_and_when(valkey: ValkeyServer) -> None:
+def test_the_message_is_the_client_s_except_for_sender_and_time(valkey: ValkeyServer) -> None:
     with Client(valkey.broker_url, valkey.result_backend) as client, valkey.connect() as broker:
         client.submit("https://images.example/owl.jpg", ["fox", "owl"], job_id="owl-1")
         sent = json.loads(broker.lindex("nameshot.default", 0))
@@ -39,11 +39,11 @@ def test_the_message_is_the_clients_but_for_who_sent_it_and_when(valkey: ValkeyS
     assert sent == shown
 
 
-def test_its_body_decodes_to_the_one_beneath() -> None:
+def test_the_message_s_body_decodes_to_the_body_on_the_page() -> None:
     assert json.loads(b64decode(example("message")["body"])) == example("body")
 
 
-def test_the_short_message_is_the_same_job() -> None:
+def test_the_short_message_is_the_same_job_for_a_worker() -> None:
     whole, short = read(example("message")), read(example("short message"))
 
     assert (short.kwargs, short.headers["id"], short.headers["task"]) == (whole.kwargs, "owl-1", "nameshot.classify")

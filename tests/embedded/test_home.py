@@ -1,4 +1,4 @@
-"""How commands find a running `nameshot up`, and why there is only one."""
+"""How commands find a running `nameshot up`, and how a second one is prevented."""
 
 import os
 import signal
@@ -40,17 +40,17 @@ def info(pid: int) -> UpInfo:
     )
 
 
-def test_the_data_lies_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_up_keeps_its_data_in_the_user_s_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
 
     assert data_folder() == tmp_path / "nameshot"
 
 
-def test_nothing_runs_where_nothing_was_started(folder: Path) -> None:
+def test_before_a_start_no_running_up_is_found(folder: Path) -> None:
     assert running_up(folder) is None
 
 
-def test_a_running_system_is_found_by_its_user_alone(folder: Path) -> None:
+def test_only_its_user_finds_a_running_up(folder: Path) -> None:
     with only_one(folder), announced(folder, info(os.getpid())):
         assert running_up(folder) == info(os.getpid())
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -59,11 +59,11 @@ def test_a_running_system_is_found_by_its_user_alone(folder: Path) -> None:
     assert running_up(folder) is None
 
 
-def test_its_secrets_are_not_in_its_repr() -> None:
+def test_the_repr_of_up_s_information_contains_no_secrets() -> None:
     assert "secret" not in repr(info(1))
 
 
-def test_a_second_system_is_refused_with_one_sentence(folder: Path) -> None:
+def test_a_second_up_is_refused_with_one_sentence(folder: Path) -> None:
     with (
         only_one(folder),
         announced(folder, info(os.getpid())),
@@ -73,7 +73,7 @@ def test_a_second_system_is_refused_with_one_sentence(folder: Path) -> None:
         pass
 
 
-def test_what_a_killed_system_left_behind_is_not_believed(folder: Path) -> None:
+def test_the_file_of_a_killed_up_does_not_count_as_running(folder: Path) -> None:
     owner = run_python(HOLDS_THE_FOLDER, folder, 0)
     pid, _ = numbers_of(owner)
     found = running_up(folder)
@@ -86,8 +86,8 @@ def test_what_a_killed_system_left_behind_is_not_believed(folder: Path) -> None:
     assert running_up(folder) is None
 
 
-def test_a_number_that_another_process_has_by_now_is_not_believed(folder: Path) -> None:
-    """Process ids are used again, so only the lock tells."""
+def test_a_process_id_that_another_process_has_by_now_does_not_count_as_running(folder: Path) -> None:
+    """Process ids are reused, so only the lock proves that `nameshot up` runs."""
     with only_one(folder), announced(folder, info(os.getpid())):
         left_behind = (folder / "up.json").read_text()
     (folder / "up.json").write_text(left_behind)
@@ -95,7 +95,7 @@ def test_a_number_that_another_process_has_by_now_is_not_believed(folder: Path) 
     assert running_up(folder) is None
 
 
-def test_a_database_that_outlives_its_system_for_a_moment_is_not_taken_for_it(folder: Path) -> None:
+def test_a_database_that_briefly_outlives_its_up_does_not_count_as_running(folder: Path) -> None:
     owner = run_python(HOLDS_THE_FOLDER, folder, 600)
     _, database = numbers_of(owner)
     kill(owner)
@@ -106,8 +106,8 @@ def test_a_database_that_outlives_its_system_for_a_moment_is_not_taken_for_it(fo
     os.kill(database, signal.SIGKILL)
 
 
-def test_a_new_system_waits_until_the_database_of_a_killed_one_is_gone(folder: Path) -> None:
-    """Two servers that append to one file would spoil it, so the server holds the lock as well."""
+def test_a_new_up_waits_until_the_database_of_a_killed_one_has_ended(folder: Path) -> None:
+    """Two servers that append to one file would damage it, so the database server holds the lock as well."""
     owner = run_python(HOLDS_THE_FOLDER, folder, 1)
     _, database = numbers_of(owner)
     kill(owner)
@@ -116,7 +116,7 @@ def test_a_new_system_waits_until_the_database_of_a_killed_one_is_gone(folder: P
         assert not is_running(database)
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
 
     with (

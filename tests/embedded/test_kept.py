@@ -33,13 +33,13 @@ def test_the_next_run_has_the_same_port_and_secrets(tmp_path: Path) -> None:
         json.dumps({"redis_port": 6_390, "redis_password": "short", "file_secret": 32 * "b"}),
     ],
 )
-def test_a_damaged_file_is_as_none(text: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_ignored(text: str, tmp_path: Path) -> None:
     (tmp_path / "kept.json").write_text(text)
 
     assert Kept.read(tmp_path).redis_port is None
 
 
-def test_a_kept_port_that_is_in_use_is_replaced_and_one_that_was_asked_for_is_not(tmp_path: Path) -> None:
+def test_a_kept_port_that_is_in_use_is_replaced_but_one_that_the_user_chose_is_not(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

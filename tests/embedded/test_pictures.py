@@ -1,4 +1,4 @@
-"""The picture server gives out its pictures, and signed files, and nothing else."""
+"""The picture server serves its pictures and files with a valid signature, and nothing else."""
 
 import os
 from http.client import HTTPConnection, HTTPResponse
@@ -31,7 +31,7 @@ def get(url: str, method: str = "GET") -> tuple[int, HTTPResponse, bytes]:
         connection.close()
 
 
-def test_it_serves_its_pictures_by_name(picture: Path) -> None:
+def test_the_server_serves_its_pictures_by_name(picture: Path) -> None:
     with PictureServer({"an owl.png": picture}) as server:
         status, response, body = get(server.picture_url("an owl.png"))
 
@@ -42,14 +42,14 @@ def test_it_serves_its_pictures_by_name(picture: Path) -> None:
         assert b"/pictures/an owl.png" in get(f"{server.url}/")[2]
 
 
-def test_it_serves_a_file_to_who_can_sign_for_it(picture: Path) -> None:
+def test_the_server_serves_a_file_for_a_url_with_a_valid_signature(picture: Path) -> None:
     with PictureServer({}, secret=SECRET) as server:
         status, _, body = get(file_url(server.url, SECRET, picture))
 
         assert (status, body) == (200, b"\x89PNG bytes")
 
 
-def test_the_worker_may_fetch_from_its_address_and_port_only(picture: Path) -> None:
+def test_the_worker_s_exception_permits_only_the_server_s_address_and_port(picture: Path) -> None:
     with PictureServer({"owl.png": picture}) as server:
         assert server.fetch_allow == f"127.0.0.1/32:{server.port}"
 
@@ -69,7 +69,7 @@ def test_the_worker_may_fetch_from_its_address_and_port_only(picture: Path) -> N
         "/?x",
     ],
 )
-def test_nothing_else_is_given_out(path: str, picture: Path) -> None:
+def test_the_server_serves_no_other_path(path: str, picture: Path) -> None:
     with PictureServer({"owl.png": picture}, secret=SECRET) as server:
         status, _, body = get(server.url + path)
 
@@ -77,7 +77,7 @@ def test_nothing_else_is_given_out(path: str, picture: Path) -> None:
         assert b"root:" not in body
 
 
-def test_a_signature_is_good_for_its_own_path_and_secret_only(picture: Path, tmp_path: Path) -> None:
+def test_a_signature_is_valid_only_for_its_own_path_and_secret(picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.png"
     other.write_bytes(b"other")
     with PictureServer({}, secret=SECRET) as server, PictureServer({}) as without_secret:
@@ -90,7 +90,7 @@ def test_a_signature_is_good_for_its_own_path_and_secret_only(picture: Path, tmp
         assert get(without_secret.url + signed)[0] == 404
 
 
-def test_what_is_no_ordinary_file_is_not_opened(tmp_path: Path) -> None:
+def test_pipes_and_folders_are_not_opened(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
     with PictureServer({}, secret=SECRET) as server:
@@ -98,7 +98,7 @@ def test_what_is_no_ordinary_file_is_not_opened(tmp_path: Path) -> None:
         assert get(file_url(server.url, SECRET, tmp_path))[0] == 404
 
 
-def test_a_taken_port_is_one_sentence() -> None:
+def test_a_taken_port_is_reported_in_one_sentence() -> None:
     with (
         PictureServer({}) as server,
         pytest.raises(EmbeddedError, match=rf"^port {server.port} on 127.0.0.1 cannot be used .*--port\.$"),

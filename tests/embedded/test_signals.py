@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a program in order; an impatient second one ends it at once."""
+"""On Ctrl-C, SIGTERM or SIGHUP a program cleans up and ends; on a second Ctrl-C it ends at once."""
 
 import contextlib
 import signal
@@ -52,7 +52,7 @@ def output_of(program: "subprocess.Popen[str]") -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_becomes_an_exception_that_lets_cleaning_up_happen(number: signal.Signals) -> None:
+def test_a_signal_becomes_an_exception_so_that_the_program_cleans_up(number: signal.Signals) -> None:
     program = run_python(CLEANS_UP)
     numbers_of(program)
 
@@ -62,7 +62,7 @@ def test_a_signal_becomes_an_exception_that_lets_cleaning_up_happen(number: sign
     assert program.returncode == 0
 
 
-def test_a_request_to_stop_that_somebody_swallowed_can_be_raised_again() -> None:
+def test_a_stop_exception_that_was_swallowed_can_be_raised_again() -> None:
     program = run_python(SWALLOWS)
     numbers_of(program)
 
@@ -71,14 +71,14 @@ def test_a_request_to_stop_that_somebody_swallowed_can_be_raised_again() -> None
     assert output_of(program) == "asked again\n"
 
 
-def test_a_second_ctrl_c_ends_a_slow_cleaning_up() -> None:
+def test_a_second_ctrl_c_ends_a_slow_cleanup() -> None:
     program = run_python(TAKES_LONG_TO_CLEAN_UP)
     numbers_of(program)
     program.send_signal(signal.SIGINT)
     assert program.stdout is not None
     assert program.stdout.readline() == "cleaning\n"
 
-    # The same key press may arrive twice; only a later one counts.
+    # One key press may arrive as two signals, so only a later one counts as the second.
     while program.poll() is None:
         program.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""What keeps dying is given up, and logs stay short."""
+"""`nameshot up` gives up a part that keeps dying, and keeps logs short."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.processes.programs import TIMEOUT_S
 from tests.processes.sleeper import Clock, Sleeper
 
 
-def test_a_part_that_keeps_dying_is_given_up_with_its_last_words(tmp_path: Path) -> None:
+def test_a_part_that_keeps_dying_is_given_up_with_its_last_log_line(tmp_path: Path) -> None:
     part, said, clock = Sleeper(tmp_path), list[str](), Clock()
     keeper = Supervisor("the sleeper", part, said.append, clock, on_death=give_up("the sleeper", part))
     for _ in range(MAX_DEATHS):
@@ -29,7 +29,7 @@ def test_a_part_that_keeps_dying_is_given_up_with_its_last_words(tmp_path: Path)
     assert len(said) == MAX_DEATHS
 
 
-def test_a_long_log_is_moved_aside_while_the_child_writes_on(tmp_path: Path) -> None:
+def test_a_long_log_is_renamed_while_the_child_goes_on_writing(tmp_path: Path) -> None:
     log = tmp_path / "chatter.log"
     child = ChildProcess(
         ["/bin/sh", "-c", "echo first; while [ ! -e go ]; do sleep 0.02; done; echo second"],

@@ -1,4 +1,4 @@
-"""A Valkey of one's own: private, safe for a queue, and gone when its owner is."""
+"""The embedded Valkey is private, safe for a queue, and ends with its owner."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def connect(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, socket_timeout=5)
 
 
-def test_it_serves_queues_and_answers_in_two_databases(tmp_path: Path) -> None:
+def test_valkey_holds_queues_and_answers_in_two_databases(tmp_path: Path) -> None:
     with (
         RunningValkey(tmp_path) as server,
         connect(server.broker_url) as broker,
@@ -36,7 +36,7 @@ def test_it_serves_queues_and_answers_in_two_databases(tmp_path: Path) -> None:
         assert results.get("where") is None
 
 
-def test_nobody_without_the_password_may_use_it(tmp_path: Path) -> None:
+def test_without_the_password_valkey_refuses_commands(tmp_path: Path) -> None:
     with (
         RunningValkey(tmp_path) as server,
         connect(f"redis://127.0.0.1:{server.port}/0") as stranger,
@@ -53,7 +53,7 @@ def test_the_password_is_on_no_command_line(tmp_path: Path) -> None:
         assert (server.folder / "valkey.conf").stat().st_mode & 0o777 == 0o600
 
 
-def test_it_listens_on_this_machine_only_and_never_evicts(tmp_path: Path) -> None:
+def test_valkey_listens_only_on_loopback_and_never_evicts(tmp_path: Path) -> None:
     with RunningValkey(tmp_path) as server, connect(server.broker_url) as connection:
         settings = connection.config_get("*")
 
@@ -61,31 +61,31 @@ def test_it_listens_on_this_machine_only_and_never_evicts(tmp_path: Path) -> Non
     assert settings["maxmemory-policy"] == "noeviction"
 
 
-def test_a_persistent_one_finds_its_data_again(tmp_path: Path) -> None:
+def test_a_persistent_valkey_still_has_its_data_after_a_restart(tmp_path: Path) -> None:
     with RunningValkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
         connection.lpush("nameshot.default", "a job")
     with RunningValkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
         assert connection.lrange("nameshot.default", 0, -1) == [b"a job"]
 
 
-def test_a_persistent_one_that_was_killed_loses_nothing_it_had_written(tmp_path: Path) -> None:
+def test_a_persistent_valkey_that_was_killed_loses_no_data(tmp_path: Path) -> None:
     with RunningValkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
         connection.lpush("nameshot.default", "a job")
-        server.process.stop(0)  # as an outage would
+        server.process.stop(0)  # kills the server at once
         server.restart()
         connection.connection_pool.disconnect()
 
         assert connection.lrange("nameshot.default", 0, -1) == [b"a job"]
 
 
-def test_it_ends_when_its_owner_has_done_with_it(tmp_path: Path) -> None:
+def test_valkey_ends_when_its_owner_leaves_the_context(tmp_path: Path) -> None:
     with RunningValkey(tmp_path) as server:
         pid = server.process.pid
 
     assert not is_running(pid)
 
 
-def test_it_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
+def test_valkey_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
     owner = run_python(STARTS_VALKEY, tmp_path)
     (pid,) = numbers_of(owner)
 
@@ -94,7 +94,7 @@ def test_it_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
     wait_until_gone(pid)
 
 
-def test_a_port_that_was_taken_meanwhile_is_replaced_by_another(
+def test_if_another_program_takes_the_chosen_port_meanwhile_valkey_gets_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     free_port = valkey._free_port
@@ -108,7 +108,7 @@ def test_a_port_that_was_taken_meanwhile_is_replaced_by_another(
             assert second.answers()
 
 
-def test_without_the_wheel_a_server_on_the_path_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_valkey_wheel_a_server_on_the_path_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("redis-server", "valkey-server"):
         server = tmp_path / name
         server.symlink_to(find_server())

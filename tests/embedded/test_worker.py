@@ -1,4 +1,4 @@
-"""A worker as a child process: what it says when it does not start."""
+"""A worker as a child process of `nameshot up`: which error its owner raises if it does not start."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from worker.runtime.logs import HumanFormatter, JsonFormatter
 
 @pytest.fixture
 def settings() -> dict[str, str]:
-    # Nothing listens there; a worker that refuses its settings never asks.
+    # No Redis listens there; a worker that refuses its settings never connects.
     return {"NAMESHOT_BROKER_URL": "redis://127.0.0.1:1/0", "NAMESHOT_METRICS_PORT": "0"}
 
 
@@ -45,7 +45,7 @@ def test_a_worker_that_is_killed_while_it_starts_is_noticed_at_once(settings: di
             worker.wait_until_ready()
 
 
-def test_a_worker_gets_our_settings_and_none_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_gets_up_s_settings_and_none_of_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMESHOT_FETCH_HOSTS", "example.com")
     with WorkerProcess({"NAMESHOT_MODEL": "bundled"}, tmp_path) as worker:
         environment = Path(f"/proc/{worker.process.pid}/environ").read_text().split("\0")
@@ -56,7 +56,7 @@ def test_a_worker_gets_our_settings_and_none_of_the_users(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("formatter", [HumanFormatter(), JsonFormatter()])
-def test_the_last_message_is_that_of_the_last_log_line(formatter: logging.Formatter, tmp_path: Path) -> None:
+def test_the_last_message_is_the_text_of_the_last_log_line(formatter: logging.Formatter, tmp_path: Path) -> None:
     said = [("INFO", "starting"), ("CRITICAL", "no such model.")]
     records = [logging.makeLogRecord({"name": "worker", "levelname": level, "msg": text}) for level, text in said]
     child = ChildProcess(
@@ -70,10 +70,10 @@ def test_the_last_message_is_that_of_the_last_log_line(formatter: logging.Format
     assert last_message(child) == "no such model."
 
 
-def test_a_folder_of_the_same_name_where_the_user_stands_is_not_taken_for_the_worker(
+def test_a_worker_py_in_the_user_s_working_folder_is_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Celery imports from the working directory first; a web app may well have a `worker.py`."""
+    """Celery imports from the working directory first, and a web app may have its own `worker.py`."""
     (tmp_path / "worker.py").write_text("raise SystemExit('the wrong worker')")
     monkeypatch.chdir(tmp_path)
     home = tmp_path / "home"

@@ -1,6 +1,6 @@
-"""Each picture is decoded and run once, whatever it is asked about, and what is kept of it is bounded.
+"""Each picture is decoded and run once, whatever its jobs' labels, and the cache of embeddings is bounded.
 
-With real small models: the same scores with and without the cache.
+With real small models, scores are the same with and without the cache.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ def test_other_bytes_of_the_same_pixels_are_another_picture(images: Images) -> N
     assert images.embed(picture(kind="GIF")).batch_size == 1
 
 
-def test_what_is_kept_stays_within_its_bytes_and_the_least_recently_used_goes_first(make_images: MakeImages) -> None:
+def test_the_cache_stays_within_its_bytes_and_evicts_the_least_recently_used(make_images: MakeImages) -> None:
     whole = make_images()
     whole.embed(picture())
     images = make_images(max_bytes=3 * whole.embeddings.kept_bytes)
@@ -85,21 +85,21 @@ def test_what_is_kept_stays_within_its_bytes_and_the_least_recently_used_goes_fi
     assert images.embed(oldest).batch_size == 1
 
 
-def test_an_embedding_that_is_kept_does_not_keep_its_batch(images: Images) -> None:
+def test_a_cached_embedding_does_not_keep_its_batch_in_memory(images: Images) -> None:
     embedding = images.embed(picture()).embedding
 
     assert embedding.vector.base is None
     assert embedding.nbytes == embedding.vector.nbytes + OVERHEAD_BYTES
 
 
-def test_nothing_is_kept_where_the_cache_is_off(make_images: MakeImages) -> None:
+def test_with_the_cache_off_nothing_is_kept(make_images: MakeImages) -> None:
     images = make_images(max_bytes=0)
 
     assert [images.embed(picture()).batch_size for _ in range(2)] == [1, 1]
     assert (images.embeddings.kept_bytes, images.embeddings.hits) == (0, 0)
 
 
-def test_an_image_that_failed_is_not_remembered(images: Images) -> None:
+def test_the_failure_of_an_image_is_not_cached(images: Images) -> None:
     images.watched.fails = True
     with pytest.raises(JobFailed, match="model_error"):
         images.embed(picture())
@@ -127,7 +127,7 @@ def test_jobs_with_the_same_picture_at_the_same_moment_share_its_forward_pass(im
     assert images.watched.runs == [1]
 
 
-def test_cancelling_the_job_whose_picture_is_run_harms_no_other_with_the_same(images: Images) -> None:
+def test_cancelling_the_job_that_runs_a_picture_affects_no_other_job_with_that_picture(images: Images) -> None:
     images.watched.may_run.clear()
     scope = soon()
     first = images.lead(picture(), scope)
@@ -141,7 +141,7 @@ def test_cancelling_the_job_whose_picture_is_run_harms_no_other_with_the_same(im
     assert other.result(TIMEOUT_S).batch_size == 1
 
 
-def test_an_urgent_job_waits_for_no_other_queue_s_turn(images: Images) -> None:
+def test_an_urgent_job_does_not_wait_for_another_queue_s_forward_pass(images: Images) -> None:
     images.watched.may_run.clear()
     scope = WatchedScope()
     images.lead(picture())
@@ -153,7 +153,7 @@ def test_an_urgent_job_waits_for_no_other_queue_s_turn(images: Images) -> None:
         assert urgent.result(TIMEOUT_S).batch_size == 1
 
 
-def test_a_file_is_let_go_before_its_image_waits_for_the_device(images: Images) -> None:
+def test_a_file_s_bytes_are_freed_before_its_image_waits_for_the_device(images: Images) -> None:
     file = File(picture())
     images.embeddings.embed(file, "default", soon())
     known = File(picture())
@@ -166,7 +166,7 @@ def test_a_file_is_let_go_before_its_image_waits_for_the_device(images: Images) 
 
 @contextmanager
 def classifying(images: Images, port: int) -> Iterator[Classifier]:
-    """A worker's classifier, which may download from one port of this machine."""
+    """Make a worker's classifier that may download from one port of this machine."""
     fetcher = Fetcher(UrlPolicy.parsed("80", f"127.0.0.1/32:{port}", ""), max_bytes=10**6, timeout_s=TIMEOUT_S)
     caching = CachingFetcher(fetcher, images.embeddings.recall, max_bytes=MAX_BYTES)
     classifier = Classifier(
@@ -182,7 +182,7 @@ def classifying(images: Images, port: int) -> Iterator[Classifier]:
 
 
 def answers(images: Images, port: int, *questions: tuple[str, list[str]]) -> list[Result]:
-    """What a worker's classifier says of pictures that it downloads, or knows."""
+    """Return a classifier's results for pictures that it downloads or has cached."""
     with classifying(images, port) as classifier:
         return [
             classifier.classify(ClassifyJob(f"http://127.0.0.1:{port}{path}", Question(labels)), Attempt(soon()))
@@ -192,7 +192,7 @@ def answers(images: Images, port: int, *questions: tuple[str, list[str]]) -> lis
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What was hashed."""
+    """The data that the code has hashed."""
     found: list[bytes] = []
     digest_of = hashlib.sha256
 
@@ -212,7 +212,7 @@ def test_a_downloaded_file_is_hashed_once(make_images: MakeImages, hashed: list[
     assert first.image == again.image
 
 
-def test_jobs_that_share_a_download_share_its_digest_and_each_reads_the_file(
+def test_jobs_that_share_a_download_share_its_digest_and_can_each_read_the_file(
     make_images: MakeImages, hashed: list[bytes]
 ) -> None:
     asked, may_answer, waiting = Event(), Event(), WatchedScope()
@@ -242,7 +242,7 @@ def test_jobs_that_share_a_download_share_its_digest_and_each_reads_the_file(
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip", "blip-2"])
-def test_new_labels_for_a_known_picture_get_the_scores_they_get_without_the_cache(
+def test_new_labels_for_a_cached_picture_get_the_same_scores_as_without_the_cache(
     family: str, make_images: MakeImages
 ) -> None:
     with Origin() as origin:
@@ -265,7 +265,7 @@ def test_new_labels_for_a_known_picture_get_the_scores_they_get_without_the_cach
 
 
 @pytest.mark.parametrize("headers", [["Cache-Control: max-age=600"], ['ETag: "v1"']])
-def test_a_picture_that_need_not_be_downloaded_again_is_answered_as_if_it_had_been(
+def test_a_picture_that_http_caching_saves_from_a_download_gets_the_same_result(
     headers: list[str], make_images: MakeImages
 ) -> None:
     questions = [("/owl.png", ["fox", "bear"]), ("/owl.png", ["an owl", "a fox", "two cats"])]

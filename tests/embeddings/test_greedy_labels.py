@@ -1,4 +1,4 @@
-"""A job may ask for 1,000 labels in 100 templates: what other jobs notice of it, and what is left when it ends."""
+"""A job may have 1,000 labels in 100 templates; others hardly wait for it, and its prompts are dropped when it ends."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ MANY = Question([str(number) for number in range(1_000)], [f"{number} {{}}" for 
 
 
 class Device(NullModel):
-    """Its batches of prompts wait for a gate, and all batches can be read afterwards."""
+    """A device whose batches of prompts wait for `gate`, and which records all batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def greedy(labels: LabelCache, scope: CancelScope) -> None:
         matrix()
 
 
-def test_another_jobs_image_waits_for_one_batch_of_prompts_at_most(engine: LocalEngine, device: Device) -> None:
+def test_another_job_s_image_waits_for_at_most_one_batch_of_prompts(engine: LocalEngine, device: Device) -> None:
     labels, scope = LabelCache(engine), soon()
     job = in_a_thread(lambda: greedy(labels, scope))
     assert device.entered.wait(TIMEOUT_S)
@@ -96,7 +96,7 @@ def test_when_a_job_ends_its_waiting_prompts_do_not_reach_the_device(
 ) -> None:
     labels, scope = LabelCache(engine), soon()
     if end == "over its deadline":
-        scope = scope.within(2)  # by then the device has its first batch
+        scope = scope.within(2)  # enough for the device to get its first batch
     job = in_a_thread(lambda: greedy(labels, scope))
     assert device.entered.wait(TIMEOUT_S)
 
@@ -111,7 +111,9 @@ def test_when_a_job_ends_its_waiting_prompts_do_not_reach_the_device(
     assert device.batches[1:] == [["This is a photo of owl."]]
 
 
-def test_another_jobs_new_labels_do_not_wait_for_all_of_them(engine: LocalEngine, device: Device) -> None:
+def test_another_job_s_new_labels_do_not_wait_for_all_prompts_of_a_greedy_job(
+    engine: LocalEngine, device: Device
+) -> None:
     labels, scope = LabelCache(engine), soon()
     job = in_a_thread(lambda: greedy(labels, scope))
     assert device.entered.wait(TIMEOUT_S)

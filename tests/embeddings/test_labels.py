@@ -1,4 +1,4 @@
-"""The label cache: each prompt is embedded once, whatever questions it appears in."""
+"""The label cache embeds each prompt once, in whichever jobs it occurs."""
 
 import time
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Vector = NDArray[np.float32]
 
 
 class Tower:
-    """A text tower that turns a prompt into a unit vector, and remembers what it was asked."""
+    """A text tower that turns a prompt into a unit vector, and records the prompts."""
 
     max_tokens = 10
     keeps_suspects_apart = True
@@ -34,10 +34,10 @@ class Tower:
         self.held: list[tuple[str, Future[BatchResult[Vector]]]] = []
         self.hold = False
 
-    def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:  # noqa: ARG002 - the interface's
+    def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:  # noqa: ARG002 - the interface has it
         return [len(prompt.split()) + 2 for prompt in prompts]
 
-    def embed_prompt(self, prompt: str, scope: CancelScope) -> Future[BatchResult[Vector]]:  # noqa: ARG002 - the interface's
+    def embed_prompt(self, prompt: str, scope: CancelScope) -> Future[BatchResult[Vector]]:  # noqa: ARG002 - the interface has it
         self.asked.append(prompt)
         future: Future[BatchResult[Vector]] = Future()
         if self.hold:
@@ -55,7 +55,7 @@ class Tower:
 
 
 def labels_of(tower: Tower) -> LabelCache:
-    """A cache in front of the tower, which is the part of an engine that it uses."""
+    """Return a label cache with the tower as its engine, of which it uses no other part."""
     return LabelCache(cast(Engine, tower))
 
 
@@ -73,7 +73,7 @@ def soon() -> CancelScope:
 
 
 def ask(cache: LabelCache, question: Question) -> Matrix:
-    """The matrix, as a job of ten seconds gets it."""
+    """Return the matrix of a job with a deadline of ten seconds."""
     with cache.request(question, soon()) as matrix:
         return matrix()
 
@@ -84,7 +84,7 @@ def test_the_matrix_has_one_row_per_label_in_order() -> None:
     np.testing.assert_array_equal(matrix, [vector("a owl"), vector("a fox")])
 
 
-def test_a_prompt_is_embedded_once_for_all_questions() -> None:
+def test_a_prompt_is_embedded_once_for_all_jobs() -> None:
     tower = Tower()
     cache = labels_of(tower)
 
@@ -95,7 +95,7 @@ def test_a_prompt_is_embedded_once_for_all_questions() -> None:
     assert tower.asked == [f"This is a photo of {label}." for label in ("owl", "fox", "bear")]
 
 
-def test_two_jobs_that_ask_at_once_share_one_embedding() -> None:
+def test_two_simultaneous_jobs_share_the_embedding_of_a_prompt() -> None:
     tower = Tower()
     tower.hold = True
     cache = labels_of(tower)
@@ -114,7 +114,7 @@ def test_a_template_ensemble_is_the_normalised_mean_of_the_normalised_embeddings
     np.testing.assert_allclose(matrix[1], mean / np.linalg.norm(mean), atol=1e-6)
 
 
-def test_a_label_longer_than_the_model_reads_is_refused_by_name_and_numbers() -> None:
+def test_a_label_that_is_too_long_for_the_model_is_refused_with_its_length_and_the_maximum() -> None:
     with pytest.raises(JobFailed) as caught:
         ask(labels_of(Tower()), Question(["owl", "a b c d e f g"], ["this is {}."]))
 
@@ -124,7 +124,7 @@ def test_a_label_longer_than_the_model_reads_is_refused_by_name_and_numbers() ->
     assert "reads 10" in caught.value.message
 
 
-def test_nothing_of_a_refused_question_reaches_the_tower() -> None:
+def test_no_prompt_of_a_refused_job_reaches_the_tower() -> None:
     tower = Tower()
 
     with pytest.raises(JobFailed):
@@ -133,7 +133,7 @@ def test_nothing_of_a_refused_question_reaches_the_tower() -> None:
     assert tower.asked == []
 
 
-def test_labels_that_do_not_arrive_in_time_fail_the_job_not_the_cache() -> None:
+def test_a_deadline_for_labels_fails_its_job_but_no_other_job_with_the_same_labels() -> None:
     tower = Tower()
     tower.hold = True
     cache = labels_of(tower)
@@ -148,7 +148,7 @@ def test_labels_that_do_not_arrive_in_time_fail_the_job_not_the_cache() -> None:
         np.testing.assert_array_equal(in_time(), [vector("This is a photo of owl.")])
 
 
-def test_a_failed_embedding_is_not_remembered() -> None:
+def test_a_failed_embedding_is_not_cached() -> None:
     tower = Tower()
     tower.hold = True
     cache = labels_of(tower)
@@ -163,7 +163,7 @@ def test_a_failed_embedding_is_not_remembered() -> None:
     assert len(tower.asked) == 2
 
 
-def test_of_a_large_ensemble_only_so_many_prompts_wait_at_a_time() -> None:
+def test_the_number_of_waiting_prompts_of_a_large_ensemble_is_bounded() -> None:
     tower = Tower()
     tower.hold = True
     question = Question([str(number) for number in range(50)], [f"{number} {{}}" for number in range(50)])
@@ -179,7 +179,7 @@ def test_of_a_large_ensemble_only_so_many_prompts_wait_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("end", ["cancelled", "over its deadline", "without its image"])
-def test_the_waiting_prompts_of_a_job_that_ends_are_taken_back_unless_another_wants_them(end: str) -> None:
+def test_the_waiting_prompts_of_a_job_that_ends_are_withdrawn_unless_another_job_needs_them(end: str) -> None:
     tower = Tower()
     tower.hold = True
     cache = labels_of(tower)
@@ -200,10 +200,10 @@ def test_the_waiting_prompts_of_a_job_that_ends_are_taken_back_unless_another_wa
         tower.answer_from_now_on()
 
         assert others().shape == (2, 8)
-    assert len(tower.asked) == 1 + MAX_REQUESTED  # "fox" once for both
+    assert len(tower.asked) == 1 + MAX_REQUESTED  # "fox" is embedded once for both jobs
 
 
-def test_what_was_taken_back_is_asked_for_again_by_who_wants_it_later() -> None:
+def test_a_withdrawn_prompt_is_requested_again_for_a_later_job() -> None:
     tower = Tower()
     tower.hold = True
     cache = labels_of(tower)
@@ -214,7 +214,7 @@ def test_what_was_taken_back_is_asked_for_again_by_who_wants_it_later() -> None:
     np.testing.assert_array_equal(ask(cache, Question(["owl"])), [vector("This is a photo of owl.")])
 
 
-def test_an_embedding_that_is_kept_does_not_keep_those_it_was_computed_with() -> None:
+def test_a_prompt_s_embedding_does_not_keep_its_batch_in_memory() -> None:
     engine = LocalEngine(NullModel(), max_batch=8, on_device_lost=lambda: None)
 
     assert engine.embed_prompt("owl").result(10).output.base is None

@@ -1,4 +1,4 @@
-"""A picture that one worker has embedded is run by no other, and a Redis that fails or lies harms no image."""
+"""Workers share embeddings through Redis, and a Redis that fails or holds bad values fails no image."""
 
 import logging
 import os
@@ -31,14 +31,14 @@ MAX_BYTES = 1_000_000
 
 @pytest.fixture
 def store(valkey_of_this_run: ValkeyServer) -> Iterator[redis.Redis]:
-    """The server as an operator sees it, with nothing shared yet."""
+    """The shared cache's server, as its administrator, with an empty cache."""
     with valkey_of_this_run.connect(1) as store:
         store.delete(KEY, f"{KEY}:used")
         yield store
 
 
 def shared(valkey: ValkeyServer, max_bytes: int = MAX_BYTES) -> SharedEmbeddings:
-    """What a worker in its role has."""
+    """Return a worker's connection to the shared cache, in the worker's role."""
     return SharedEmbeddings(endpoint(valkey.url(1, "worker"), "NAMESHOT_SHARED_CACHE_URL"), KEY, max_bytes=max_bytes)
 
 
@@ -49,7 +49,7 @@ def embedding(seed: int = 0, shape: tuple[int, ...] = (512,)) -> Embedding:
 
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("family", ["clip", "blip-2"])
-def test_what_one_worker_has_embedded_no_other_decodes_or_runs(
+def test_a_picture_that_one_worker_embedded_is_neither_decoded_nor_run_by_another(
     family: str, valkey_of_this_run: ValkeyServer, make_images: MakeImages
 ) -> None:
     first, second = (make_images(family, shared=shared(valkey_of_this_run)) for _ in range(2))
@@ -64,7 +64,7 @@ def test_what_one_worker_has_embedded_no_other_decodes_or_runs(
 
 
 @pytest.mark.usefixtures("store")
-def test_it_is_asked_once_for_what_this_worker_then_keeps(
+def test_a_worker_asks_redis_only_once_for_an_embedding_that_it_then_caches_itself(
     valkey_of_this_run: ValkeyServer, make_images: MakeImages
 ) -> None:
     make_images(shared=shared(valkey_of_this_run)).embed(picture())
@@ -79,7 +79,7 @@ def test_it_is_asked_once_for_what_this_worker_then_keeps(
 
 
 @pytest.mark.parametrize("shape", [(64,), (512,), (32, 256)])
-def test_the_servers_memory_stays_within_its_bound_and_the_least_recently_used_goes_first(
+def test_the_cache_in_redis_stays_within_its_bytes_and_evicts_the_least_recently_used(
     shape: tuple[int, ...], valkey_of_this_run: ValkeyServer, store: redis.Redis
 ) -> None:
     cache = shared(valkey_of_this_run, 20 * MAX_BYTES if len(shape) == 2 else MAX_BYTES)
@@ -97,7 +97,7 @@ def test_the_servers_memory_stays_within_its_bound_and_the_least_recently_used_g
     assert store.hlen(KEY) == store.zcard(f"{KEY}:used")
 
 
-def test_what_nobody_asks_for_is_forgotten_in_time(valkey_of_this_run: ValkeyServer, store: redis.Redis) -> None:
+def test_a_shared_cache_that_no_worker_uses_expires(valkey_of_this_run: ValkeyServer, store: redis.Redis) -> None:
     shared(valkey_of_this_run).remember("aa" * 32, embedding())
 
     assert 0 < store.ttl(KEY) <= 7 * 86_400
@@ -126,11 +126,11 @@ UNIT = embedding().vector.tobytes()
     ],
     ids=lambda value: f"{len(value)} bytes",
 )
-def test_what_nobody_wrote_is_no_embedding_and_is_written_over(
+def test_a_bad_value_is_not_used_and_is_overwritten(
     value: bytes, valkey_of_this_run: ValkeyServer, store: redis.Redis
 ) -> None:
     cache, digest = shared(valkey_of_this_run), "cc" * 32
-    cache.remember("aa" * 32, embedding(3))  # so that it knows the model's vectors
+    cache.remember("aa" * 32, embedding(3))  # so that the cache knows the shape of the model's vectors
     store.hset(KEY, bytes.fromhex(digest), value)
 
     assert cache.recall(digest) is None
@@ -138,9 +138,7 @@ def test_what_nobody_wrote_is_no_embedding_and_is_written_over(
     assert cache.recall(digest) is not None
 
 
-def test_keys_of_another_kind_are_a_failure_and_nothing_else(
-    valkey_of_this_run: ValkeyServer, store: redis.Redis
-) -> None:
+def test_a_key_of_a_wrong_type_is_counted_as_a_failure(valkey_of_this_run: ValkeyServer, store: redis.Redis) -> None:
     store.set(KEY, "text")
     cache = shared(valkey_of_this_run)
 
@@ -150,12 +148,12 @@ def test_keys_of_another_kind_are_a_failure_and_nothing_else(
 
 @pytest.fixture
 def a_long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Longer than a busy machine takes for a few images."""
+    """Make the pause after a failure longer than the whole test."""
     monkeypatch.setattr("worker.embeddings.shared.PAUSE_S", 600.0)
 
 
 @pytest.mark.usefixtures("a_long_pause")
-def test_while_redis_is_away_images_are_embedded_and_it_is_left_alone(
+def test_while_redis_is_down_images_are_embedded_without_it_after_one_failure(
     own_valkey: ValkeyServer, make_images: MakeImages, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = shared(own_valkey)
@@ -173,7 +171,7 @@ def test_while_redis_is_away_images_are_embedded_and_it_is_left_alone(
 
 
 @pytest.mark.usefixtures("a_long_pause")
-def test_a_redis_that_does_not_answer_delays_a_pause_s_images_by_little(
+def test_a_redis_that_does_not_answer_is_not_asked_again_during_a_pause(
     own_valkey: ValkeyServer, make_images: MakeImages
 ) -> None:
     cache = shared(own_valkey)
@@ -184,10 +182,12 @@ def test_a_redis_that_does_not_answer_delays_a_pause_s_images_by_little(
     for red in range(2, 12):
         assert images.embed(picture(red)).batch_size == 1
 
-    assert cache.failures == 1  # each costs TIMEOUT_S, or twice that on a connection that was open
+    assert cache.failures == 1  # a failure takes TIMEOUT_S, or twice that on an open connection
 
 
-def test_once_it_answers_again_it_is_used_again(own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redis_that_works_again_is_used_after_the_pause(
+    own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = shared(own_valkey)
     own_valkey.stop()
     assert cache.recall("aa" * 32) is None
@@ -200,7 +200,7 @@ def test_once_it_answers_again_it_is_used_again(own_valkey: ValkeyServer, monkey
     assert cache.recall("aa" * 32) is not None
 
 
-def test_a_full_redis_that_evicts_nothing_is_a_failure_and_nothing_else(
+def test_a_full_redis_is_counted_as_a_failure_and_the_image_is_embedded(
     own_valkey: ValkeyServer, make_images: MakeImages
 ) -> None:
     with own_valkey.connect() as operator:
@@ -211,7 +211,7 @@ def test_a_full_redis_that_evicts_nothing_is_a_failure_and_nothing_else(
     assert cache.failures == 1
 
 
-def test_many_threads_may_ask_at_once(valkey_of_this_run: ValkeyServer, store: redis.Redis) -> None:
+def test_many_threads_may_use_the_shared_cache_at_once(valkey_of_this_run: ValkeyServer, store: redis.Redis) -> None:
     cache = shared(valkey_of_this_run)
 
     def ask(number: int) -> None:
@@ -230,7 +230,9 @@ def test_many_threads_may_ask_at_once(valkey_of_this_run: ValkeyServer, store: r
     assert store.hlen(KEY) == 10
 
 
-def test_models_that_would_answer_differently_share_nothing(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_models_that_differ_in_weights_dtype_or_reducing_gap_share_no_embeddings(
+    checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
     def identity_of(folder: Path, gap: float | None = None, dtype: str = "float32") -> str:
         model: Model = load_model(str(folder), device="cpu", dtype=dtype)
         return identity(model, str(folder), reducing_gap=gap)
@@ -248,7 +250,9 @@ def test_models_that_would_answer_differently_share_nothing(checkpoint: Callable
     assert len({known, identity_of(trained), identity_of(original, 2.0), identity_of(original, dtype="bfloat16")}) == 4
 
 
-def test_a_checkpoint_whose_files_are_gone_is_one_sentence(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_checkpoint_whose_files_are_gone_is_reported_in_one_sentence(
+    checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
     model = load_model(str(checkpoint("clip")), device="cpu")
 
     with pytest.raises(ModelLoadError, match=r"No such file or directory.*NAMESHOT_SHARED_CACHE_BYTES"):

@@ -1,4 +1,4 @@
-"""`ImageEmbeddings` around a real small model that is watched, and the pictures that it is asked for."""
+"""`ImageEmbeddings` with a real small model whose work a test observes."""
 
 import threading
 import time
@@ -29,13 +29,13 @@ MAX_BYTES = 1_000_000
 
 
 class WatchedModel:
-    """A model that counts what it does, and can be held or made to fail.
+    """A model that counts its work, and that a test can hold or make fail.
 
     Attributes:
-        prepared: images that were decoded and prepared.
-        runs: the size of each forward pass over images.
-        running: released when one begins.
-        may_run: none ends while this is clear.
+        prepared: how many images were decoded and prepared.
+        runs: the size of each forward pass on images.
+        running: a semaphore released when a forward pass begins.
+        may_run: while clear, no forward pass ends.
     """
 
     def __init__(self, model: Model) -> None:
@@ -64,7 +64,7 @@ class WatchedModel:
 
 
 class Images:
-    """`ImageEmbeddings` around a watched model, asked in the test's thread or in others."""
+    """`ImageEmbeddings` with a watched model, called in the test's thread or in others."""
 
     def __init__(self, model: Model, threads: ThreadPoolExecutor, max_bytes: int, shared: Shared | None) -> None:
         self.watched = WatchedModel(model)
@@ -78,13 +78,13 @@ class Images:
         return self.embeddings.embed(File(data), "default", soon())
 
     def lead(self, data: bytes, scope: CancelScope | None = None) -> Future[Embedded]:
-        """Ask while the device is held; the picture's forward pass runs when this returns."""
+        """Embed a picture in a thread while the device is held; return once its forward pass runs."""
         asked = self._threads.submit(self.embeddings.embed, File(data), "default", scope or soon())
         assert self.watched.running.acquire(timeout=TIMEOUT_S)
         return asked
 
     def follow(self, data: bytes, queue: Queue = "default") -> Future[Embedded]:
-        """Ask for the same meanwhile; this one waits when this returns."""
+        """Embed the same picture in another thread; return once that thread waits."""
         scope = WatchedScope()
         asked = self._threads.submit(self.embeddings.embed, File(data), queue, scope)
         assert scope.waits.wait(TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""How many images ride together when there is a latency target, and when there is none."""
+"""How many images form a batch with and without a latency target."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ TIMEOUT_S = 10
 
 
 def taught(target_s: float | None, fixed_s: float = 0.010, item_s: float = 0.002) -> BatchSize:
-    """On a device whose batches of 1 to 32 take exactly a + b·n."""
+    """Return a `BatchSize` that has learned from batches of 1 to 32 that take exactly a + b·n."""
     size = BatchSize(target_s, promised=("high",))
     for _ in range(50):
         for n in (1, 2, 4, 8, 16, 32):
@@ -31,21 +31,21 @@ def taught(target_s: float | None, fixed_s: float = 0.010, item_s: float = 0.002
     return size
 
 
-def test_without_a_target_a_batch_may_always_be_as_large_as_fits() -> None:
+def test_without_a_target_a_batch_may_have_the_largest_size_that_fits() -> None:
     assert taught(None).choose(32, promised=1, waited_s=0.5) == 32
 
 
-def test_the_batch_is_the_largest_whose_double_keeps_nine_tenths_of_the_target() -> None:
+def test_with_a_target_two_batches_take_at_most_nine_tenths_of_it() -> None:
     size = taught(0.120)
 
-    assert size.choose(32) == pytest.approx(22, abs=1)  # 10 + 2 × 22 = 54 ms, twice is 108
+    assert size.choose(32) == pytest.approx(22, abs=1)  # 10 + 2 × 22 = 54 ms; two such batches take 108 ms
     assert size.choose(8) == 8
 
 
 @given(
     st.floats(1e-3, 10), st.floats(1e-4, 1), st.floats(0, 0.5), st.integers(1, 64), st.integers(0, 99), st.floats(0, 9)
 )
-def test_a_batch_has_one_image_at_least_and_never_more_than_fit(
+def test_a_batch_has_at_least_one_image_and_never_more_than_fit(
     target_s: float, fixed_s: float, item_s: float, max_batch: int, promised: int, waited_s: float
 ) -> None:
     size = BatchSize(target_s, promised=("high",))
@@ -55,7 +55,7 @@ def test_a_batch_has_one_image_at_least_and_never_more_than_fit(
         assert 1 <= size.choose(max_batch, promised, waited_s) <= max_batch
 
 
-def test_sizes_are_tried_from_below_each_at_most_twice_the_largest_that_ran() -> None:
+def test_a_new_size_is_at_most_twice_the_largest_that_has_run() -> None:
     size, chosen = BatchSize(0.120), list[int]()
     for _ in range(8):
         chosen.append(size.choose(32))
@@ -74,7 +74,7 @@ def test_a_device_that_becomes_slower_gets_smaller_batches() -> None:
     assert size.choose(32) == pytest.approx(8, abs=1)  # 20 + 4 × 8 = 52 ms
 
 
-def test_images_that_are_late_and_do_not_fit_ride_together_as_many_as_may() -> None:
+def test_if_late_images_exceed_the_chosen_size_as_many_as_fit_form_a_batch() -> None:
     size = taught(0.120)
 
     assert size.choose(32, promised=30, waited_s=0.02) == pytest.approx(22, abs=1)
@@ -82,11 +82,11 @@ def test_images_that_are_late_and_do_not_fit_ride_together_as_many_as_may() -> N
     assert size.choose(32, promised=99, waited_s=0.10) == 32
 
 
-def test_a_late_image_that_finds_a_place_makes_no_room_for_bulk() -> None:
+def test_a_late_image_that_is_in_the_batch_anyway_does_not_enlarge_it() -> None:
     assert taught(0.120).choose(32, promised=1, waited_s=0.10) == pytest.approx(22, abs=1)
 
 
-def test_a_target_that_single_images_miss_is_given_up_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_target_that_even_single_images_miss_is_ignored_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     size = taught(0.020)
     with caplog.at_level(logging.WARNING):
         assert [size.choose(32), size.choose(32)] == [32, 32]
@@ -96,7 +96,7 @@ def test_a_target_that_single_images_miss_is_given_up_and_said_once(caplog: pyte
     assert "NAMESHOT_LATENCY_TARGET_MS above 27" in said
 
 
-def test_the_batcher_asks_for_the_size_and_tells_what_batches_took() -> None:
+def test_the_batcher_uses_the_chosen_sizes_and_reports_how_long_batches_took() -> None:
     taken: list[int] = []
 
     def run(items: Sequence[int]) -> Sequence[int]:
@@ -115,7 +115,7 @@ def test_the_batcher_asks_for_the_size_and_tells_what_batches_took() -> None:
     assert size.line.predict_s(1) > 0
 
 
-def test_a_batch_that_had_all_cores_to_itself_says_nothing_of_those_that_share_them() -> None:
+def test_a_lone_batch_that_used_all_cores_does_not_count_for_the_line() -> None:
     batcher, size = Batcher(threads=2), BatchSize(60)
     queue: BatchQueue[int, int] = batcher.add_queue("images", lambda items: items, 8, size=size)
     batcher.start()
@@ -126,7 +126,7 @@ def test_a_batch_that_had_all_cores_to_itself_says_nothing_of_those_that_share_t
 
 
 @pytest.mark.parametrize(("queue", "target_s"), [("bulk", 0.4), ("bulk", None)])
-def test_an_engine_with_a_target_cuts_a_backlog_of_bulk_into_batches_that_keep_it(
+def test_an_engine_with_a_target_divides_a_backlog_into_batches_that_keep_it(
     queue: Queue, target_s: float | None
 ) -> None:
     image = Prepared({"pixels": np.zeros((8, 8, 3), dtype=np.uint8)}, key=None)
@@ -137,7 +137,7 @@ def test_an_engine_with_a_target_cuts_a_backlog_of_bulk_into_batches_that_keep_i
     engine.close()
 
     largest = max(ride.batch_size for ride in rides)
-    assert largest > 18 if target_s is None else largest <= 9  # 9 × 20 ms, twice, are nine tenths of 400 ms
+    assert largest > 18 if target_s is None else largest <= 9  # two batches of 9 × 20 ms take nine tenths of 400 ms
     fixed_s, item_s = engine.batch_cost_s
     assert fixed_s + item_s > 0
     assert engine.batch_limit == 32 if target_s is None else 1 < engine.batch_limit <= 9

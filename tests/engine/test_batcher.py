@@ -1,4 +1,4 @@
-"""Batching across jobs: who rides with whom, and what a bad item does to its neighbours."""
+"""Batching across jobs: which items share a batch, and that a bad item fails alone."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ TIMEOUT_S = 10
 
 
 class Device:
-    """A device whose batches a test can hold back, and whose rides it can read afterwards."""
+    """A device whose batches a test can hold, and which records them."""
 
     def __init__(self) -> None:
         self.batches: list[list[object]] = []
@@ -53,7 +53,7 @@ def batcher() -> Iterator[Batcher]:
 
 
 def occupy(device: Device, queue: BatchQueue[object, object]) -> Future[BatchResult[object]]:
-    """Put one item on the device and keep it there, so that what follows has to gather."""
+    """Put one item on the device and hold it there, so that later items wait in the queue."""
     device.hold()
     future = queue.submit("first")
     assert device.entered.wait(TIMEOUT_S)
@@ -64,7 +64,7 @@ def outputs(futures: Sequence[Future[BatchResult[object]]]) -> list[object]:
     return [future.result(TIMEOUT_S).output for future in futures]
 
 
-def test_a_lone_item_on_an_idle_device_rides_alone_at_once(batcher: Batcher, device: Device) -> None:
+def test_a_lone_item_runs_alone_at_once_on_an_idle_device(batcher: Batcher, device: Device) -> None:
     queue = batcher.add_queue("images", device.run, max_batch=8)
 
     ride = queue.submit("owl").result(TIMEOUT_S)
@@ -72,7 +72,7 @@ def test_a_lone_item_on_an_idle_device_rides_alone_at_once(batcher: Batcher, dev
     assert (ride.output, ride.batch_size) == ("<owl>", 1)
 
 
-def test_what_arrives_while_the_device_is_busy_rides_together_in_order(batcher: Batcher, device: Device) -> None:
+def test_items_that_arrive_while_the_device_is_busy_form_a_batch_in_order(batcher: Batcher, device: Device) -> None:
     queue = batcher.add_queue("images", device.run, max_batch=8)
     occupy(device, queue)
 
@@ -83,7 +83,7 @@ def test_what_arrives_while_the_device_is_busy_rides_together_in_order(batcher: 
     assert {future.result().batch_size for future in futures} == {5}
 
 
-def test_no_batch_is_larger_than_its_lane_allows(batcher: Batcher, device: Device) -> None:
+def test_no_batch_is_larger_than_its_queue_s_maximum(batcher: Batcher, device: Device) -> None:
     queue = batcher.add_queue("images", device.run, max_batch=3)
     occupy(device, queue)
 
@@ -94,7 +94,7 @@ def test_no_batch_is_larger_than_its_lane_allows(batcher: Batcher, device: Devic
     assert [len(batch) for batch in device.batches] == [1, 3, 3, 1]
 
 
-def test_only_items_of_equal_key_share_a_batch_and_none_is_left_behind(batcher: Batcher, device: Device) -> None:
+def test_only_items_with_equal_keys_share_a_batch_and_all_items_run(batcher: Batcher, device: Device) -> None:
     queue = batcher.add_queue("images", device.run, max_batch=8)
     occupy(device, queue)
 
@@ -108,7 +108,7 @@ def test_only_items_of_equal_key_share_a_batch_and_none_is_left_behind(batcher: 
 WEIGHTS = {"high": 16, "default": 4, "bulk": 1}
 
 
-def test_when_more_wait_than_fit_the_ranks_share_the_places_by_weight(batcher: Batcher, device: Device) -> None:
+def test_while_more_items_wait_than_fit_ranks_share_batches_by_weight(batcher: Batcher, device: Device) -> None:
     queue = batcher.add_queue("images", device.run, max_batch=7, weights=WEIGHTS)
     device.hold()
     queue.submit("first", rank="high")
@@ -126,7 +126,7 @@ def test_when_more_wait_than_fit_the_ranks_share_the_places_by_weight(batcher: B
 
 
 @pytest.mark.parametrize("max_batch", [1, 4, 20, 21, 22])
-def test_no_rank_and_no_key_starves_however_many_of_the_others_come(
+def test_no_rank_and_no_key_starves_however_many_others_arrive(
     max_batch: int, batcher: Batcher, device: Device
 ) -> None:
     def run(items: Sequence[object]) -> list[object]:
@@ -149,7 +149,7 @@ def test_no_rank_and_no_key_starves_however_many_of_the_others_come(
     assert first_bulk <= sum(WEIGHTS.values()) + 1
 
 
-def test_lanes_take_turns(batcher: Batcher, device: Device) -> None:
+def test_images_and_prompts_take_turns(batcher: Batcher, device: Device) -> None:
     images = batcher.add_queue("images", device.run, max_batch=1)
     prompts = batcher.add_queue("prompts", device.run, max_batch=1)
     occupy(device, images)
@@ -190,7 +190,7 @@ def test_one_bad_item_fails_only_itself(batcher: Batcher, device: Device) -> Non
     assert outputs(list(futures.values())) == [f"<{name}>" for name in futures]
 
 
-def test_out_of_memory_halves_the_batch_and_remembers_it(batcher: Batcher, device: Device) -> None:
+def test_out_of_memory_halves_the_batch_and_later_batches_too(batcher: Batcher, device: Device) -> None:
     def run(items: Sequence[object]) -> list[object]:
         done = device.run(items)
         if len(items) > 3:
@@ -206,7 +206,7 @@ def test_out_of_memory_halves_the_batch_and_remembers_it(batcher: Batcher, devic
     assert queue.max_batch == 2
 
 
-def test_after_an_error_that_is_final_nothing_of_the_batch_is_tried_again(batcher: Batcher, device: Device) -> None:
+def test_after_a_final_error_no_item_of_the_batch_runs_again(batcher: Batcher, device: Device) -> None:
     def run(items: Sequence[object]) -> list[object]:
         done = device.run(items)
         if len(items) > 4:
@@ -225,7 +225,7 @@ def test_after_an_error_that_is_final_nothing_of_the_batch_is_tried_again(batche
     assert all(isinstance(future.exception(0), ConnectionError) for future in futures)
 
 
-def test_a_batch_that_does_not_fit_is_cut_into_as_many_as_do(batcher: Batcher, device: Device) -> None:
+def test_a_batch_that_does_not_fit_is_halved_until_its_parts_fit(batcher: Batcher, device: Device) -> None:
     def run(items: Sequence[object]) -> list[object]:
         done = device.run(items)
         if len(items) > 2:
@@ -241,7 +241,7 @@ def test_a_batch_that_does_not_fit_is_cut_into_as_many_as_do(batcher: Batcher, d
     assert [len(batch) for batch in device.batches[1:]] == [16, 8, 4, *[2] * 8]
 
 
-def test_a_function_that_loses_items_is_an_error_not_a_mix_up(batcher: Batcher) -> None:
+def test_a_function_that_loses_items_fails_the_batch(batcher: Batcher) -> None:
     queue: BatchQueue[object, object] = batcher.add_queue("images", lambda items: list(items)[:-1], max_batch=8)
 
     with pytest.raises(RuntimeError, match="1 items went in, 0 came out"):
@@ -261,7 +261,7 @@ def test_the_device_thread_outlives_every_failure(batcher: Batcher) -> None:
     assert queue.submit("next").result(TIMEOUT_S).output == "next"
 
 
-def test_closing_fails_what_still_waits_and_refuses_more(device: Device) -> None:
+def test_closing_fails_waiting_items_and_refuses_new_ones(device: Device) -> None:
     batcher = Batcher()
     queue = batcher.add_queue("images", device.run, max_batch=1)
     batcher.start()
@@ -280,7 +280,7 @@ def test_closing_fails_what_still_waits_and_refuses_more(device: Device) -> None
         queue.submit("late").result(TIMEOUT_S)
 
 
-def test_with_a_wait_an_idle_device_lets_a_batch_fill(device: Device) -> None:
+def test_with_a_maximum_wait_an_idle_device_waits_for_a_full_batch(device: Device) -> None:
     batcher = Batcher(max_wait_s=TIMEOUT_S)
     queue = batcher.add_queue("images", device.run, max_batch=3)
     batcher.start()
@@ -291,7 +291,7 @@ def test_with_a_wait_an_idle_device_lets_a_batch_fill(device: Device) -> None:
     batcher.close(TIMEOUT_S)
 
 
-def test_a_lone_batch_may_use_the_whole_device_and_a_crowd_shares_it(device: Device) -> None:
+def test_a_lone_batch_may_use_the_whole_device_and_several_share_it(device: Device) -> None:
     batcher = Batcher(threads=2)
     queue = batcher.add_queue("images", device.run, max_batch=2)
     batcher.start()
@@ -310,7 +310,7 @@ def test_a_lone_batch_may_use_the_whole_device_and_a_crowd_shares_it(device: Dev
     batcher.close(TIMEOUT_S)
 
 
-def test_a_lane_serves_its_ranks_whichever_a_target_is_for(batcher: Batcher, device: Device) -> None:
+def test_a_queue_serves_all_its_ranks_even_if_the_target_is_for_another(batcher: Batcher, device: Device) -> None:
     size = BatchSize(promised=("urgent",))
     queue = batcher.add_queue("images", device.run, max_batch=8, weights={"bulk": 1}, size=size)
 

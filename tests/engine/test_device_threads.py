@@ -1,4 +1,4 @@
-"""A device with several threads: which of them goes to work."""
+"""Which threads of a device run batches."""
 
 import threading
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def test_a_device_with_two_threads_runs_two_batches_at_once() -> None:
     together = threading.Barrier(2)
 
     def run(items: Sequence[object]) -> list[object]:
-        together.wait(TIMEOUT_S)  # broken, and an exception, unless the other batch comes meanwhile
+        together.wait(TIMEOUT_S)  # this raises an exception unless the other batch runs meanwhile
         return list(items)
 
     queue = batcher.add_queue("images", run, max_batch=1)
@@ -27,7 +27,7 @@ def test_a_device_with_two_threads_runs_two_batches_at_once() -> None:
     batcher.close(TIMEOUT_S)
 
 
-def test_items_that_come_one_by_one_all_ride_in_the_same_thread_which_has_the_helpers_for_it() -> None:
+def test_items_that_come_one_by_one_all_run_in_the_thread_that_has_pytorch_s_helper_threads() -> None:
     def run(items: Sequence[int]) -> list[str]:
         return [threading.current_thread().name for _ in items]
 

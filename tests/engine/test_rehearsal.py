@@ -1,4 +1,4 @@
-"""A GPU's worker runs every size of batch before its first job, in the thread that will run the jobs."""
+"""Before its first job, a worker with a GPU runs every size of batch, in the thread that will run the jobs."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -15,17 +15,17 @@ from worker.settings import WorkerSettings
 
 
 class Gpu(NullModel):
-    """A null model that says it is on a GPU, and whose passes take time only on a clock of its own."""
+    """A null model that claims to be on a GPU, and whose forward passes take time only on its own clock."""
 
     device = "cuda:0"
 
     def __init__(self, *, fits: int = 4096, is_lost: bool = False, pass_ms: float = 0.0, each_ms: float = 0.0) -> None:
         super().__init__()
         self._pass_ms, self._each_ms = pass_ms, each_ms
-        #: What its passes have taken so far, whatever else the machine does.
+        #: The time that its forward passes have taken so far, on its own clock.
         self.busy_s = 0.0
         self._fits, self._is_gone = fits, is_lost
-        #: Each pass's size and thread.
+        #: The size and thread of each forward pass.
         self.images: list[tuple[int, str]] = []
         self.prompts: list[tuple[int, str]] = []
 
@@ -45,7 +45,7 @@ class Gpu(NullModel):
 
 @pytest.fixture
 def clocked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Gpu], Gpu]:
-    """Makes a GPU's clock the one that batches are measured by."""
+    """A function that makes a GPU's clock the one by which batches are measured."""
 
     def clocked(gpu: Gpu) -> Gpu:
         monkeypatch.setattr("worker.engine.capacity.time", SimpleNamespace(perf_counter=lambda: gpu.busy_s))
@@ -54,7 +54,7 @@ def clocked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Gpu], Gpu]:
     return clocked
 
 
-def test_every_size_has_run_in_the_device_s_own_thread_before_the_first_job(clocked: Callable[[Gpu], Gpu]) -> None:
+def test_every_size_runs_in_the_device_s_own_thread_before_the_first_job(clocked: Callable[[Gpu], Gpu]) -> None:
     gpu = clocked(Gpu(pass_ms=2))
     settings = WorkerSettings.model_validate({"model": "bundled"})
 
@@ -67,12 +67,12 @@ def test_every_size_has_run_in_the_device_s_own_thread_before_the_first_job(cloc
     assert engine.max_batch == engine.batch_limit == 64
 
 
-def test_a_gpu_that_is_as_fast_with_fewer_gets_fewer(clocked: Callable[[Gpu], Gpu]) -> None:
+def test_a_gpu_that_larger_batches_do_not_make_faster_gets_a_smaller_maximum(clocked: Callable[[Gpu], Gpu]) -> None:
     assert rehearsed_max_batch(clocked(Gpu(each_ms=1)), None, 1) == 16
 
 
 @pytest.mark.parametrize(("wanted", "fits", "found"), [(None, 40, 32), (None, 8, 8), (100, 4096, 100), (100, 70, 64)])
-def test_no_larger_batch_is_taken_than_fits(
+def test_the_maximum_is_no_larger_than_a_batch_that_fits(
     wanted: int | None, fits: int, found: int, clocked: Callable[[Gpu], Gpu], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert rehearsed_max_batch(clocked(Gpu(fits=fits, pass_ms=2)), wanted, 1) == found
@@ -81,7 +81,7 @@ def test_no_larger_batch_is_taken_than_fits(
     )
 
 
-def test_a_device_that_is_lost_meanwhile_ends_the_start_and_its_thread() -> None:
+def test_if_the_device_is_lost_meanwhile_the_start_fails_and_no_thread_is_left() -> None:
     before = threading.active_count()
     settings = WorkerSettings.model_validate({"model": "bundled"})
 

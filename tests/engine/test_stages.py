@@ -1,4 +1,4 @@
-"""Suspects in a worker: what of them runs alone, what they wait for, and what that costs whom."""
+"""Suspects in a worker: which stages run alone, when they wait, and what that means for other jobs."""
 
 import threading
 import time
@@ -33,11 +33,11 @@ LONG_S = 600.0
 
 
 class Model(NullModel):
-    """Says who runs alone meanwhile, and can be held.
+    """A model that records each stage with the mark of the suspect that runs alone, and that a test can hold.
 
     Attributes:
-        events: what ran, with the mark that stood.
-        running: released when a pass over images begins; none ends while ``may_run`` is clear.
+        events: the stages that ran, each with its size and the mark at that time.
+        running: a semaphore released when a pass on images begins; none ends while ``may_run`` is clear.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Model(NullModel):
 
 
 class Device:
-    """The parts of a worker around a model, asked in threads."""
+    """The parts of a worker around a model, called in threads."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self.model = Model()
@@ -110,11 +110,11 @@ class Device:
         return self._threads.submit(ask)
 
     def hold(self) -> None:
-        """From now on no pass over images ends."""
+        """Let no pass on images end from now on."""
         self.model.may_run.clear()
 
     def hold_the_device(self) -> Future[Embedded]:
-        """An ordinary image that is on the device when this returns."""
+        """Embed an ordinary image, and return once it occupies the device."""
         passes = len(self.model.of("images"))
         self.hold()
         held = self.embed(ordinary(), shade=200)
@@ -142,7 +142,7 @@ def suspect(name: str = "suspect", timeout_s: float = LONG_S) -> CancelScope:
     return ordinary(timeout_s).of(Suspect(name))
 
 
-def test_each_stage_of_a_suspect_runs_alone_and_as_itself(device: Device) -> None:
+def test_each_stage_of_a_suspect_runs_alone_under_its_own_mark(device: Device) -> None:
     device.ask(suspect("one"), ["fox", "bear"]).result(TIMEOUT_S)
     device.embed(suspect("other")).result(TIMEOUT_S)
     device.ask(ordinary(), ["owl"]).result(TIMEOUT_S)
@@ -155,11 +155,11 @@ def test_each_stage_of_a_suspect_runs_alone_and_as_itself(device: Device) -> Non
     assert device.model.of("images") == [(1, "other"), (1, None)]
 
 
-def test_for_what_is_known_a_suspect_waits_for_no_turn(device: Device) -> None:
+def test_a_suspect_does_not_wait_for_cached_labels_and_pictures(device: Device) -> None:
     device.ask(ordinary(), ["fox"]).result(TIMEOUT_S)
     device.embed(ordinary()).result(TIMEOUT_S)
     ran = list(device.model.events)
-    held = device.hold_the_device()  # no suspect can run beside it
+    held = device.hold_the_device()  # until it ends no suspect can run
 
     device.ask(suspect(), ["fox"]).result(TIMEOUT_S)
     assert device.embed(suspect()).result(TIMEOUT_S).batch_size == 0
@@ -168,7 +168,7 @@ def test_for_what_is_known_a_suspect_waits_for_no_turn(device: Device) -> None:
     assert device.model.events[len(ran) :] == [("preparation", 1, None), ("images", 1, None)]
 
 
-def test_between_two_suspects_whatever_waits_for_the_device_has_its_turn(device: Device) -> None:
+def test_between_two_suspects_ordinary_work_for_the_device_has_its_turn(device: Device) -> None:
     held = device.hold_the_device()
     others = [device.embed(suspect(f"suspect {number}"), shade=number) for number in range(1, 30)]
     eventually(lambda: device.isolation.has_exclusive_waiters)
@@ -184,12 +184,12 @@ def test_between_two_suspects_whatever_waits_for_the_device_has_its_turn(device:
 
 
 def await_queued(scope: CancelScope) -> None:
-    """Return once the clock of a suspect stands, since it waits for its turn."""
+    """Return once the suspect's clock has stopped because it waits for its turn."""
     ends_s = scope.deadline_s
     eventually(lambda: scope.deadline_s > ends_s)
 
 
-def test_suspects_that_fewer_workers_died_with_go_first(device: Device) -> None:
+def test_suspects_with_fewer_deaths_of_workers_go_first(device: Device) -> None:
     held = device.hold_the_device()
     marks = [f"{deaths} deaths, {number}" for deaths in (5, 2) for number in range(8)]
     asked = []
@@ -202,11 +202,11 @@ def test_suspects_that_fewer_workers_died_with_go_first(device: Device) -> None:
     for each in (held, *asked):
         each.result(TIMEOUT_S)
     order = [mark for stage, _, mark in device.model.events if stage == "preparation" and mark]
-    # One of those with more deaths had its turn before the others came.
+    # One suspect with more deaths had its turn before the others arrived.
     assert sum(mark[0] == "5" for mark in order[:9]) <= 2
 
 
-def test_a_suspects_time_does_not_run_while_it_waits_for_its_turn(device: Device) -> None:
+def test_a_suspect_s_timeout_stops_while_it_waits_for_its_turn(device: Device) -> None:
     held = device.hold_the_device()
     scope = suspect(timeout_s=0.3)
     waiting = device.embed(scope, shade=1)
@@ -219,7 +219,7 @@ def test_a_suspects_time_does_not_run_while_it_waits_for_its_turn(device: Device
     assert waiting.result(TIMEOUT_S).batch_size == 1
 
 
-def test_a_suspects_time_runs_while_it_runs(device: Device) -> None:
+def test_a_suspect_s_timeout_counts_while_it_runs(device: Device) -> None:
     device.hold()
 
     with pytest.raises(JobFailed, match="deadline_exceeded"):
@@ -242,7 +242,7 @@ def test_a_suspect_that_is_cancelled_before_its_turn_never_runs(what: str, devic
     assert "cancelled" not in {mark for _, _, mark in device.model.events}
 
 
-def test_no_job_waits_for_a_suspect_that_wants_the_same(device: Device) -> None:
+def test_no_job_waits_for_a_suspect_with_the_same_picture(device: Device) -> None:
     device.hold()
     suspects = [device.embed(suspect(f"suspect {number}"), shade=1) for number in range(2)]
     assert device.model.running.acquire(timeout=TIMEOUT_S)
@@ -255,7 +255,7 @@ def test_no_job_waits_for_a_suspect_that_wants_the_same(device: Device) -> None:
     assert (1, None) in device.model.of("preparation")
 
 
-def test_suspects_with_the_same_labels_have_them_counted_and_embedded_once(device: Device) -> None:
+def test_the_labels_that_suspects_share_are_counted_and_embedded_once(device: Device) -> None:
     held = device.hold_the_device()
     asked = [device.ask(suspect(f"suspect {number}"), ["fox", "bear", "owl"]) for number in range(20)]
     eventually(lambda: device.isolation.has_exclusive_waiters)
@@ -265,11 +265,11 @@ def test_suspects_with_the_same_labels_have_them_counted_and_embedded_once(devic
     matrices = [each.result(TIMEOUT_S) for each in asked]
     for matrix in matrices:
         np.testing.assert_array_equal(matrix, matrices[0])
-    assert len(device.model.of("tokens")) <= 4  # one that comes when the first has been counted may come too early
+    assert len(device.model.of("tokens")) <= 4  # a few jobs may count tokens before the first one's result is cached
     assert sum(size for size, _ in device.model.of("prompts")) <= 12
 
 
-def test_a_device_that_is_lost_is_lost_while_its_culprit_is_still_named(device: Device) -> None:
+def test_when_a_suspect_breaks_the_device_its_mark_still_exists(device: Device) -> None:
     device.model.is_lost = True
 
     with pytest.raises(JobFailed, match="out_of_memory"):
@@ -277,7 +277,7 @@ def test_a_device_that_is_lost_is_lost_while_its_culprit_is_still_named(device: 
     assert device.lost_with[0] == "culprit"
 
 
-def test_how_long_a_stage_has_taken_that_runs_alone_is_how_long_the_device_is_busy(device: Device) -> None:
+def test_the_device_counts_as_busy_while_a_suspect_s_stage_runs_alone(device: Device) -> None:
     assert device.engine.busy_s == 0
     device.hold()
     running = device.embed(suspect())
@@ -295,7 +295,7 @@ class EndsAsTheOutputComes(CancelScope):
         raise TimeoutError
 
 
-def test_an_output_that_comes_just_as_the_time_is_up_is_too_late() -> None:
+def test_an_output_that_comes_just_at_the_deadline_is_too_late() -> None:
     with pytest.raises(JobFailed) as caught:
         result_within(Future(), EndsAsTheOutputComes(time.monotonic()))
 

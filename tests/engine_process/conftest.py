@@ -1,4 +1,4 @@
-"""``nameshot worker --processes`` with a real small model, and an engine in this process with fronts beside it."""
+"""Fixtures: ``nameshot worker --processes`` with a real small model, and an engine with fronts in this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["checkpoint", "loaded", "origin", "pipeline", "start_worker"]
 
 @pytest.fixture
 def engines(tmp_path: Path) -> Iterator[Engines]:
-    """Engines on a path of this test's own, and threads enough for what it asks of them."""
+    """Engines on this test's own path, and enough threads for its requests."""
     with ThreadPoolExecutor(32) as threads:
         engines = Engines(tmp_path, threads)
         yield engines
@@ -29,7 +29,7 @@ def engines(tmp_path: Path) -> Iterator[Engines]:
 
 @pytest.fixture
 def model(loaded: Callable[[str], Model]) -> Iterator[GatedModel]:
-    """A real model that the test may hold."""
+    """A real model whose forward passes the test may hold."""
     model = GatedModel(loaded("clip"))
     yield model
     model.may_run.set()

@@ -1,4 +1,4 @@
-"""An engine behind a socket in the test's own process, fronts of it, and what they are asked."""
+"""An engine behind a socket in the test's own process, and fronts that are connected to it."""
 
 import threading
 import time
@@ -28,13 +28,13 @@ TIMEOUT_S = 60.0
 
 
 class GatedModel:
-    """A real model whose forward passes over images can be held.
+    """A real model whose forward passes on images a test can hold.
 
     Attributes:
-        runs: the first pixel's red of each image of each forward pass, in order.
-        running: released when one begins.
-        may_run: none ends while this is clear.
-        fails: called with each batch before it runs.
+        runs: for each forward pass, in order, the red of the first pixel of each image.
+        running: a semaphore released when a forward pass begins.
+        may_run: while clear, no forward pass ends.
+        fails: called with each batch before it runs; it may raise an error.
     """
 
     parallel_batches = 1
@@ -59,10 +59,10 @@ class GatedModel:
 
 
 class Engines:
-    """One engine on a path, and fronts that speak to it from threads.
+    """One engine on a path, and fronts that send requests to it from threads.
 
     Attributes:
-        engine: the one that was started last.
+        engine: the engine that was started last.
     """
 
     engine: LocalEngine
@@ -84,7 +84,7 @@ class Engines:
         return server
 
     def listens(self) -> bool:
-        """Whether an engine answers; its socket exists a moment before."""
+        """Return whether an engine replies, which is a moment after its socket exists."""
         try:
             ask_info(self.path)
         except OSError:
@@ -92,7 +92,7 @@ class Engines:
         return True
 
     def front(self, *, slots: int = 16, on_other_model: Callable[[], None] = lambda: None) -> RemoteEngine:
-        """A front that is connected."""
+        """Return a front that is connected."""
         front = RemoteEngine(self.path, ask_info(self.path), slots=slots, on_other_model=on_other_model)
         self._ends.append(front.close)
         eventually(lambda: front.unavailable_reason is None)
@@ -101,7 +101,7 @@ class Engines:
     def ask(
         self, front: RemoteEngine, prepared: Prepared, queue: Queue = "default", scope: CancelScope | None = None
     ) -> "Future[BatchResult[Float32]]":
-        """Ask in a thread; the engine has the image, or it waits for a slot, when this returns."""
+        """Embed an image in a thread; return once the engine has the image or the image waits for a slot."""
         watched = scope or WatchedScope()
         asked = self._threads.submit(front.embed_image, prepared, queue, watched)
         if isinstance(watched, WatchedScope):
@@ -109,13 +109,13 @@ class Engines:
         return asked
 
     def close(self) -> None:
-        """Fronts first."""
+        """Close the fronts and then the engines."""
         for end in reversed(self._ends):
             end()
 
 
 def image(model: Any, red: int) -> Prepared:
-    """A picture whose top left pixel is as red as this, 0 to 255; the rest of it is noise."""
+    """Return a prepared picture of noise whose top left pixel has this red, 0 to 255."""
     pixels = np.random.default_rng(red).integers(0, 256, (32, 32, 3), np.uint8)
     pixels[0, 0] = red, 0, 0
     prepared: Prepared = model.prepare(Image.fromarray(pixels))

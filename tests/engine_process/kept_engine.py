@@ -1,4 +1,4 @@
-"""An engine process that may die, freeze and hang, and is started again."""
+"""An engine process that may die, freeze or hang, and is then replaced."""
 
 import os
 import subprocess
@@ -13,21 +13,22 @@ from worker.model.interface import Prepared
 from worker.runtime.heartbeat import HeartbeatMonitor
 
 ROOT = Path(__file__).parents[2]
-#: Of silence without CPU, and with it. There is a sign of life each second, and a machine may be busy.
+#: How long an engine may be silent while it uses no CPU time, and in any case. An engine sends a heartbeat each second,
+#: later on a busy machine.
 FROZEN_S = 4.0
 LIMIT_S = 60.0
 LOOK_S = 0.1
 
 
 class KeptEngine:
-    """A fragile engine process after another, as the launcher would start them, and kill those that are frozen.
+    """Starts one fragile engine process after another and kills frozen ones, as the launcher would.
 
     Args:
-        environment: beyond the process's own and what is fixed here.
+        environment: Further variables.
 
     Attributes:
-        statuses: how each of those ended that did.
-        frozen_reasons: of those that were killed for their silence.
+        statuses: the exit status of each process that has ended.
+        frozen_reasons: the reason for each process that was killed as frozen.
     """
 
     def __init__(self, path: Path, folder: Path, parallel_batches: int = 1, **environment: str) -> None:
@@ -50,7 +51,7 @@ class KeptEngine:
         self.statuses: list[int] = []
         self.frozen_reasons: list[str] = []
         self._ends = False
-        #: Whether a frozen one is killed.
+        #: Whether frozen processes are killed.
         self.watches = True
         self.process = self._start()
         self._thread = threading.Thread(target=self._keep)
@@ -62,7 +63,7 @@ class KeptEngine:
 
     @property
     def batches(self) -> list[int]:
-        """The size of each batch of images that any of them began."""
+        """The size of each batch of images that any of the processes began."""
         return [int(line) for line in self._trace.read_text().split()]
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -93,7 +94,7 @@ class KeptEngine:
     def close(self) -> None:
         self._ends = True
         while self._thread.is_alive():
-            self.process.kill()  # it may hang or be frozen, and where tests run in the background it ignores SIGQUIT
+            self.process.kill()  # it may hang or be frozen, and if tests run in the background it ignores SIGQUIT
             self._thread.join(0.2)
 
 

@@ -1,11 +1,11 @@
-"""An engine process with a model that does what it is told: ``python -m tests.engine_process.null_engine SOCKET …``.
+"""An engine process whose model fails on request: ``python -m tests.engine_process.null_engine SOCKET …``.
 
 Environment:
-    NULL_LOST: a file; the forward pass that finds it takes it away and finds its device gone.
+    NULL_LOST: a file; if it exists, the next forward pass deletes it and raises `DeviceLostError`.
     NULL_HANG: a file; while it exists, every forward pass hangs.
-    NULL_DEVICE: what the model says that it runs on.
-    NULL_PARALLEL: batches that run at once.
-    NULL_TRACE: a file; the size of each batch is added to it, a line each.
+    NULL_DEVICE: the device on which the model claims to run.
+    NULL_PARALLEL: how many batches run at once.
+    NULL_TRACE: a file; the engine appends a line with the size of each batch.
 """
 
 import ctypes
@@ -24,26 +24,27 @@ from tests.engine_process.kept_engine import FROZEN_S
 from worker.engine_process.main import main
 from worker.model.interface import DeviceLostError, Float32, Prepared
 
-#: An image whose first byte is this ends the process, as a fault in a native library would.
+#: The first byte of an image that ends the process, as a fault in a native library would.
 POISON = 13
-#: One whose first byte is this breaks the device: its batch and all later ones fail, as after an illegal address.
+#: The first byte of an image that breaks the device: its batch and all later ones fail, as after an illegal address.
 BREAKS = 14
-#: One whose first byte is this freezes the process, as the kernel does where a driver hangs in it.
+#: The first byte of an image that suspends the process, as if it were stuck inside a driver that hangs.
 FREEZES = 15
-#: One whose first byte is this hangs in native code with Python's lock held.
+#: The first byte of an image that hangs in native code while it holds Python's lock.
 HOLDS_THE_LOCK = 16
-#: One whose first byte is this computes in native code with Python's lock held, for longer than a frozen one may.
+#: The first byte of an image that computes in native code while it holds Python's lock, for longer than `FROZEN_S`.
 COMPUTES = 17
 #: A prompt that breaks the device.
 BREAKING_PROMPT = "a label that breaks the device"
-#: Zeros that take milliseconds to add up.
+#: How many zeros Python adds up in some milliseconds.
 PROBE = 1_000_000
-#: Into a forward pass, so that another one has begun beside it; less than a forward pass takes.
+#: How long a poisoned forward pass runs before it ends the process: less than a whole pass, but enough for another
+#: pass to begin.
 DEATH_S = 0.01
 
 
 class FragileModel(NullModel):
-    """Dies of some images, and finds its device broken by others."""
+    """A model that some images kill, freeze or delay, and whose device others break."""
 
     def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
         with Path(os.environ["NULL_TRACE"]).open("a") as trace:
@@ -71,8 +72,9 @@ class FragileModel(NullModel):
 
 
 def _compute(seconds: float) -> None:
-    """Add up zeros in one call of native code, which never lets go of Python's lock."""
-    # The quickest of several: another process may have had the core during one, and this must take no less than asked.
+    """Add up zeros in one call of native code, which never releases Python's lock."""
+    # Use the fastest of several measurements, because another process may have slowed one down, and the computation
+    # must not be shorter than ``seconds``.
     quickest_s = min(timeit.repeat(lambda: sum(repeat(0, PROBE)), number=1, repeat=5))
     sum(repeat(0, int(PROBE * seconds / quickest_s)))
 

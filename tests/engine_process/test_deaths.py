@@ -1,4 +1,4 @@
-"""Engines that die: another one answers, and what killed two of them is not tried again."""
+"""If an engine dies, the next one answers its requests, except for one that has killed two engines."""
 
 import os
 import signal
@@ -14,7 +14,9 @@ from tests.engine_process.null_engine import BREAKING_PROMPT, BREAKS, POISON
 from tests.eventually import eventually
 
 
-def test_an_image_that_kills_two_engines_fails_and_its_neighbours_do_not(engines: Engines, engine: KeptEngine) -> None:
+def test_an_image_that_kills_two_engines_fails_and_its_neighbours_are_answered(
+    engines: Engines, engine: KeptEngine
+) -> None:
     fronts = [engines.front(slots=8), engines.front(slots=8)]
     poisoned = engines.ask(fronts[0], image(POISON))
     others = [engines.ask(fronts[number % 2], image(number)) for number in range(POISON)]
@@ -24,7 +26,8 @@ def test_an_image_that_kills_two_engines_fails_and_its_neighbours_do_not(engines
         poisoned.result(TIMEOUT_S)
 
     assert failure.value.code == "model_error"
-    eventually(lambda: engine.statuses == [1, 1])  # a front sees a connection end before anybody can see the process
+    # A front sees its connection end before the process's status is known.
+    eventually(lambda: engine.statuses == [1, 1])
     model = NullModel()
     vectors = np.stack([ride.result(TIMEOUT_S).output for ride in others])
     assert vectors == pytest.approx(model.embed_images([image(number) for number in range(POISON)]))
@@ -79,9 +82,7 @@ def test_a_label_that_breaks_the_device_fails_and_its_neighbours_are_answered(
     assert ride.result(TIMEOUT_S).output.ndim == 1
 
 
-def test_labels_that_wait_while_images_kill_engine_after_engine_are_answered(
-    engines: Engines, engine: KeptEngine
-) -> None:
+def test_labels_that_wait_while_images_kill_several_engines_are_answered(engines: Engines, engine: KeptEngine) -> None:
     front = engines.front(slots=8)
     poisons = [engines.ask(front, image(POISON)) for _ in range(3)]
     prompts = [front.embed_prompt(f"label {number}") for number in range(20)]
@@ -91,7 +92,7 @@ def test_labels_that_wait_while_images_kill_engine_after_engine_are_answered(
             ride.result(TIMEOUT_S)
 
     assert np.stack([prompt.result(TIMEOUT_S).output for prompt in prompts]).ndim == 2
-    assert len(engine.statuses) >= 3, "a label has to wait for more engines than it might be blamed for"
+    assert len(engine.statuses) >= 3, "too few engines died to show that the waiting labels are not blamed"
 
 
 def test_a_batch_whose_device_is_lost_is_not_halved(engines: Engines, engine: KeptEngine) -> None:
@@ -112,7 +113,7 @@ def test_a_batch_whose_device_is_lost_is_not_halved(engines: Engines, engine: Ke
 
 
 @pytest.mark.parametrize("engine", [1, 2], indirect=True, ids="{} batches at once".format)
-def test_several_images_that_kill_engines_fail_and_no_other_does(engines: Engines, engine: KeptEngine) -> None:
+def test_if_several_images_kill_engines_only_they_fail(engines: Engines, engine: KeptEngine) -> None:
     front = engines.front(slots=24)
     poisons = (0, 5, 9)
     asked = [engines.ask(front, image(POISON if number in poisons else 100 + number)) for number in range(24)]
@@ -127,7 +128,7 @@ def test_several_images_that_kill_engines_fail_and_no_other_does(engines: Engine
     assert len(engine.statuses) <= 2 * len(poisons)
 
 
-def test_what_was_on_a_device_that_is_lost_is_done_by_the_next_engine(engines: Engines, engine: KeptEngine) -> None:
+def test_the_next_engine_does_the_work_that_a_lost_device_had(engines: Engines, engine: KeptEngine) -> None:
     front = engines.front()
     engine.lost.touch()
 
@@ -139,7 +140,7 @@ def test_what_was_on_a_device_that_is_lost_is_done_by_the_next_engine(engines: E
     assert "Traceback" not in engine.log
 
 
-def test_an_engine_whose_device_hangs_ends_itself_and_says_so_to_its_fronts(
+def test_an_engine_whose_device_hangs_ends_itself_and_the_next_one_answers_its_requests(
     engines: Engines, engine: KeptEngine
 ) -> None:
     front = engines.front()
@@ -156,7 +157,7 @@ def test_an_engine_whose_device_hangs_ends_itself_and_says_so_to_its_fronts(
     assert "the device has been busy with one batch for" in engine.log
 
 
-def test_a_frozen_engine_is_none_until_it_speaks_again(engines: Engines, engine: KeptEngine) -> None:
+def test_a_front_is_not_ready_while_its_engine_is_frozen(engines: Engines, engine: KeptEngine) -> None:
     engine.watches = False
     front = engines.front()
     engine.process.send_signal(signal.SIGSTOP)
@@ -169,7 +170,7 @@ def test_a_frozen_engine_is_none_until_it_speaks_again(engines: Engines, engine:
     eventually(lambda: front.unavailable_reason is None)
 
 
-def test_an_engine_ends_in_order_once_its_last_front_has_left(engines: Engines, engine: KeptEngine) -> None:
+def test_after_sigterm_an_engine_ends_once_its_last_front_has_left(engines: Engines, engine: KeptEngine) -> None:
     front = engines.front()
     engine.process.send_signal(signal.SIGTERM)
     assert front.embed_image(image(1), "default", soon()).batch_size == 1
@@ -181,10 +182,10 @@ def test_an_engine_ends_in_order_once_its_last_front_has_left(engines: Engines, 
     assert engine.statuses == [0]
 
 
-def test_an_engine_that_is_to_end_does_not_wait_for_ever_for_a_front_that_is_frozen(
+def test_after_sigterm_an_engine_does_not_wait_for_ever_for_a_frozen_front(
     engines: Engines, engine: KeptEngine
 ) -> None:
-    engines.front()  # which neither ends nor says anything
+    engines.front()  # this front neither leaves nor sends anything
     engine.process.send_signal(signal.SIGTERM)
 
     eventually(lambda: engine.statuses)

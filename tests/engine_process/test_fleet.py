@@ -1,4 +1,4 @@
-"""Which processes ``nameshot worker --gpus … --processes N`` starts, and when they are ready together."""
+"""Which processes ``nameshot worker --gpus … --processes N`` starts, and when all of them count as ready."""
 
 import os
 import tempfile
@@ -35,7 +35,9 @@ def test_each_device_has_an_engine_that_sees_it_and_fronts_that_see_none(
     assert parts["the engine on cuda:0"].command != engine.command
 
 
-def test_one_device_is_the_environment_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gpus_the_engine_uses_the_device_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NAMESHOT_DEVICE", "cpu")
 
     engine, front = engine_and_fronts([""], 1, tmp_path, front=["front"], engine=["engine"])
@@ -44,7 +46,7 @@ def test_one_device_is_the_environment_s(tmp_path: Path, monkeypatch: pytest.Mon
     assert engine.environment["NAMESHOT_DEVICE"] == "cpu"
 
 
-def test_fronts_are_ready_while_each_of_them_is(tmp_path: Path) -> None:
+def test_the_launcher_is_ready_while_every_front_is(tmp_path: Path) -> None:
     specs = list(engine_and_fronts([""], 2, tmp_path, front=["front"], engine=["engine"]))
     one, other = (Path(spec.ready_file) for spec in specs if spec.ready_file)
 
@@ -59,7 +61,7 @@ def test_fronts_are_ready_while_each_of_them_is(tmp_path: Path) -> None:
     assert seen == [False, True, False, True, False, True]
 
 
-def test_nobody_else_may_enter_the_folder_of_the_sockets_and_it_does_not_stay() -> None:
+def test_the_folder_of_the_sockets_is_private_and_is_deleted_in_the_end() -> None:
     with private_folder() as folder:
         assert folder.path.stat().st_mode & 0o777 == 0o700
         (folder.path / "engine-0").touch()
@@ -67,7 +69,9 @@ def test_nobody_else_may_enter_the_folder_of_the_sockets_and_it_does_not_stay() 
     assert not folder.path.exists()
 
 
-def test_a_place_that_holds_no_socket_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_folder_that_cannot_hold_a_socket_is_reported_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     long = tmp_path / ("x" * 100)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))

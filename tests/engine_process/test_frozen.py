@@ -1,4 +1,4 @@
-"""Engines that freeze: they are killed and replaced, and what froze two of them is not tried again."""
+"""A frozen engine is killed and replaced; a request that has frozen two engines fails."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def test_an_engine_that_is_frozen_under_load_is_replaced_and_every_image_is_answ
     assert engine.statuses == [-signal.SIGKILL]
 
 
-def test_neither_a_long_pass_nor_one_that_keeps_the_lock_and_computes_is_taken_for_a_freeze(
+def test_a_long_forward_pass_that_computes_while_it_holds_the_lock_is_not_taken_for_a_freeze(
     engines: Engines, tmp_path: Path
 ) -> None:
     with closing(KeptEngine(engines.path, tmp_path, NAMESHOT_JOB_TIMEOUT="60")) as engine:
@@ -71,7 +71,7 @@ def test_neither_a_long_pass_nor_one_that_keeps_the_lock_and_computes_is_taken_f
         assert engine.statuses == []
 
 
-def test_a_pass_that_never_ends_on_a_gpu_that_has_run_others_ends_its_engine_in_a_fraction_of_a_job_s_time(
+def test_a_gpu_s_engine_ends_itself_within_a_fraction_of_a_job_s_timeout_if_a_forward_pass_never_ends(
     engines: Engines, tmp_path: Path
 ) -> None:
     with closing(KeptEngine(engines.path, tmp_path, NAMESHOT_JOB_TIMEOUT="600", NULL_DEVICE="cuda:0")) as engine:
@@ -89,7 +89,7 @@ def test_a_pass_that_never_ends_on_a_gpu_that_has_run_others_ends_its_engine_in_
 
 
 class Ear:
-    """A signs whose clock, and whose process's CPU time, a test sets."""
+    """A `HeartbeatMonitor` whose clock, and whose process's CPU time, a test sets."""
 
     def __init__(self) -> None:
         self.now_s = self.cpu_s = 0.0
@@ -98,7 +98,7 @@ class Ear:
             self.voice = os.dup(descriptor)
 
     def hears_for(self, seconds: int, uses_cpu: float = 0.0) -> list[str]:
-        """What it complains of while so many seconds go by."""
+        """Let ``seconds`` pass; return the reasons for which the monitor called the process frozen."""
         frozen_reasons = []
         for _ in range(2 * seconds):
             self.now_s += 0.5
@@ -122,25 +122,25 @@ def test_an_engine_may_load_its_model_in_silence_for_ten_minutes(ear: Ear) -> No
     assert ear.hears_for(20) == ["has sent no heartbeat for 600 s"]
 
 
-def test_an_engine_that_has_loaded_may_be_silent_while_it_computes_and_not_for_ever(ear: Ear) -> None:
+def test_a_loaded_engine_may_be_silent_while_it_computes_but_not_for_ever(ear: Ear) -> None:
     os.write(ear.voice, b"lr")
     assert ear.hears_for(int(LIMIT_S) - 1, uses_cpu=0.2) == []
     assert ear.hears_for(3, uses_cpu=0.2) == ["has sent no heartbeat for 120 s"]
 
 
-def test_an_engine_that_has_loaded_and_computes_nothing_is_frozen_and_is_complained_of_again(ear: Ear) -> None:
+def test_a_loaded_engine_that_is_silent_and_computes_nothing_is_frozen_and_reported_repeatedly(ear: Ear) -> None:
     os.write(ear.voice, b"lr")
     assert ear.hears_for(32, uses_cpu=0.01) == ["has sent no heartbeat for 16 s"] * 2
 
 
-def test_a_launcher_that_was_frozen_itself_does_not_take_its_engine_for_frozen(ear: Ear) -> None:
+def test_a_launcher_that_was_frozen_itself_does_not_regard_its_engine_as_frozen(ear: Ear) -> None:
     os.write(ear.voice, b"r")
     assert ear.hears_for(5) == []
-    ear.now_s += 3600  # a laptop that slept
+    ear.now_s += 3600  # as if a laptop had slept
     assert ear.hears_for(5) == []
 
 
-def test_the_next_engine_s_silence_is_its_own(ear: Ear) -> None:
+def test_the_silence_of_an_engine_does_not_count_for_the_next_one(ear: Ear) -> None:
     os.write(ear.voice, b"r")
     assert ear.hears_for(10) == []
     with ear.signs.monitor_next():
@@ -158,7 +158,7 @@ def test_the_next_engine_s_silence_is_its_own(ear: Ear) -> None:
         ("cuda:0", (10.0, 1.0), LIMIT_S),
     ],
 )
-def test_a_batch_on_a_gpu_may_take_many_times_what_a_full_one_took_and_a_cpu_may_be_slow(
+def test_a_batch_may_take_many_times_a_full_one_s_duration_on_a_gpu_and_up_to_the_limit_on_a_cpu(
     device: str, cost_s: tuple[float, float], expected_s: float
 ) -> None:
     assert _may_take_s(device, cost_s, 32, LIMIT_S) == pytest.approx(expected_s)

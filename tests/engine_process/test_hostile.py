@@ -1,4 +1,4 @@
-"""Fronts that were taken over, or killed: the engine refuses, forgets, and serves the others."""
+"""An engine disconnects hostile fronts, clears up after killed ones, and serves the others."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from worker.engine_process.link import ask_info
 
 SLOTS = 2
 PIXELS = json.dumps([["pixels", "|u1", [32, 32, 3]]]).encode()
-#: A front as a process of its own that asks for one image and waits.
+#: A front in a separate process that requests one embedding and waits.
 FRONT = """
 import sys, time
 from pathlib import Path
@@ -36,7 +36,7 @@ front.embed_image(Prepared({"pixels": pixels}, None), "default", CancelScope(tim
 
 
 def greeted(path: Path, slots: object = SLOTS) -> socket.socket:
-    """A connection on which anything can be said; with memory, if so many slots are given."""
+    """Return a connection to the engine on which a test can send anything, after a request for ``slots`` slots."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(TIMEOUT_S)
     connection.connect(str(path))
@@ -53,7 +53,7 @@ def with_memory(path: Path) -> tuple[socket.socket, int]:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the engine has nothing more to say; answers that came before are read."""
+    """Read the remaining replies; return True once the engine has closed the connection."""
     try:
         while connection.recv(4096):
             pass
@@ -103,7 +103,7 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE)
-def test_a_front_that_speaks_nonsense_is_cut_off_and_the_others_are_served(
+def test_a_front_that_sends_nonsense_is_disconnected_and_others_are_served(
     said: bytes, model: GatedModel, engines: Engines, caplog: pytest.LogCaptureFixture
 ) -> None:
     engines.serve(model)
@@ -121,7 +121,7 @@ def test_a_front_that_speaks_nonsense_is_cut_off_and_the_others_are_served(
 
 
 @pytest.mark.parametrize("slots", [0, -1, 10**9, 2.0, True, "2", None, [2]])
-def test_a_front_that_asks_for_an_impossible_number_of_slots_gets_none(
+def test_a_front_that_requests_an_impossible_number_of_slots_is_disconnected(
     slots: object, model: GatedModel, engines: Engines
 ) -> None:
     engines.serve(model)
@@ -129,7 +129,7 @@ def test_a_front_that_asks_for_an_impossible_number_of_slots_gets_none(
         assert is_closed(connection)
 
 
-def test_no_front_can_cut_the_shared_memory_short(model: GatedModel, engines: Engines) -> None:
+def test_no_front_can_change_the_size_of_the_shared_memory(model: GatedModel, engines: Engines) -> None:
     engines.serve(model)
     connection, descriptor = with_memory(engines.path)
     with closing(connection):
@@ -140,8 +140,8 @@ def test_no_front_can_cut_the_shared_memory_short(model: GatedModel, engines: En
     os.close(descriptor)
 
 
-def test_a_layout_within_bounds_is_never_more_than_the_model_takes(model: GatedModel, engines: Engines) -> None:
-    """A shape that no geometry gives, though it fits the slot, costs its own answer and no other's."""
+def test_an_image_of_a_shape_that_the_model_does_not_accept_fails_alone(model: GatedModel, engines: Engines) -> None:
+    """An image whose shape fits the slot but that no geometry produces fails, and no other image does."""
     engines.serve(model)
     neighbour = engines.front()
     connection, descriptor = with_memory(engines.path)
@@ -154,7 +154,7 @@ def test_a_layout_within_bounds_is_never_more_than_the_model_takes(model: GatedM
     assert neighbour.embed_image(image(model, 1), "default", soon()).output.ndim == 1
 
 
-def test_nothing_is_left_of_a_front_that_was_killed(model: GatedModel, engines: Engines) -> None:
+def test_an_engine_keeps_nothing_of_a_front_that_was_killed(model: GatedModel, engines: Engines) -> None:
     server = engines.serve(model)
     neighbour = engines.front()
     model.may_run.clear()
@@ -171,11 +171,11 @@ def test_nothing_is_left_of_a_front_that_was_killed(model: GatedModel, engines: 
 
     assert held.result(TIMEOUT_S).batch_size == 1
     assert neighbour.embed_image(image(model, 2), "default", soon()).batch_size == 1
-    assert model.runs == [[1], [2]], "the killed front's image was run"
+    assert model.runs == [[1], [2]], "the engine ran the killed front's image"
     eventually(lambda: (descriptors(), memories()) <= before)
 
 
-def test_a_front_that_reads_no_answer_holds_up_nobody(
+def test_a_front_that_reads_no_replies_is_disconnected_and_delays_no_other(
     model: GatedModel, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(front_connection, "MAX_UNANSWERED", 64)
@@ -185,7 +185,7 @@ def test_a_front_that_reads_no_answer_holds_up_nobody(
     with closing(connection):
         connection.settimeout(1)
         flood = b"".join(json_frame(frames.COUNT, number, ["a fox"] * 500) for number in range(20_000))
-        with pytest.raises(TimeoutError):  # neither side's buffers take more
+        with pytest.raises(TimeoutError):  # the buffers of both sides are full
             connection.sendall(flood)
 
         assert neighbour.embed_image(image(model, 1), "default", soon()).output.ndim == 1
@@ -194,12 +194,12 @@ def test_a_front_that_reads_no_answer_holds_up_nobody(
 
 
 def descriptors() -> int:
-    """Those that this process has open."""
+    """Return how many descriptors this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def memories() -> int:
-    """Pieces of shared memory that this process has mapped."""
+    """Return how many pieces of shared memory this process has mapped."""
     return Path("/proc/self/maps").read_text().count("memfd:nameshot-images")
 
 

@@ -1,4 +1,4 @@
-"""An engine through a socket and shared memory: the same vectors, batches and failures as in one process."""
+"""Through a socket and shared memory, an engine gives the same vectors, batches and failures as in one process."""
 
 import shutil
 import threading
@@ -26,7 +26,7 @@ PROMPTS = ["This is a photo of a fox.", "This is a photo of two owls in a tree."
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip", "siglip2", "blip-2", "align"])
-def test_a_front_s_logits_are_those_of_one_process(
+def test_a_front_s_logits_are_those_of_a_worker_without_an_engine_process(
     family: str, loaded: Callable[[str], Model], checkpoint: Callable[[str], Path], engines: Engines
 ) -> None:
     model = loaded(family)
@@ -50,7 +50,7 @@ def test_a_front_s_logits_are_those_of_one_process(
     assert (face.scoring, face.name, face.max_tokens) == (model.scoring, model.name, model.max_tokens)
 
 
-def test_images_of_two_fronts_ride_together(model: GatedModel, engines: Engines) -> None:
+def test_images_of_two_fronts_share_a_batch(model: GatedModel, engines: Engines) -> None:
     engines.serve(model)
     one, other = engines.front(), engines.front()
     model.may_run.clear()
@@ -64,7 +64,7 @@ def test_images_of_two_fronts_ride_together(model: GatedModel, engines: Engines)
     assert held.result(TIMEOUT_S).batch_size == 1
 
 
-def test_while_more_wait_than_fit_queues_share_the_places_whichever_front_they_came_through(
+def test_while_more_images_wait_than_fit_queues_share_batches_by_weight_across_fronts(
     model: GatedModel, engines: Engines
 ) -> None:
     engines.serve(model, max_batch=5)
@@ -84,9 +84,7 @@ def test_while_more_wait_than_fit_queues_share_the_places_whichever_front_they_c
     assert sum(red >= 200 for red in first) >= 4, model.runs
 
 
-def test_an_image_whose_job_is_cancelled_takes_no_place_and_its_slot_is_free_again(
-    model: GatedModel, engines: Engines
-) -> None:
+def test_an_image_whose_job_is_cancelled_does_not_run_and_frees_its_slot(model: GatedModel, engines: Engines) -> None:
     engines.serve(model)
     front, other = engines.front(slots=1), engines.front()
     model.may_run.clear()
@@ -99,7 +97,8 @@ def test_an_image_whose_job_is_cancelled_takes_no_place_and_its_slot_is_free_aga
     with pytest.raises(Cancelled):
         asked.result(TIMEOUT_S)
     following = engines.ask(front, image(model, 2))
-    eventually(lambda: engines.engine.waiting == 2)  # it has the slot, so the engine knows of the cancellation
+    # Once the second image has the slot, the engine has received the cancellation.
+    eventually(lambda: engines.engine.waiting == 2)
     model.may_run.set()
 
     assert held.result(TIMEOUT_S).batch_size == 1
@@ -107,7 +106,7 @@ def test_an_image_whose_job_is_cancelled_takes_no_place_and_its_slot_is_free_aga
     assert model.runs == [[0], [2]]
 
 
-def test_more_images_than_slots_wait_for_one(model: GatedModel, engines: Engines) -> None:
+def test_images_wait_for_a_slot_if_there_are_more_images_than_slots(model: GatedModel, engines: Engines) -> None:
     engines.serve(model)
     front = engines.front(slots=2)
 
@@ -129,7 +128,7 @@ def test_each_of_many_threads_gets_its_own_image_s_vector(loaded: Callable[[str]
     assert np.stack([ride.result(TIMEOUT_S).output for ride in asked]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_prompt_taken_back_while_it_waits_is_not_embedded(model: GatedModel, engines: Engines) -> None:
+def test_a_prompt_that_is_withdrawn_while_it_waits_is_not_embedded(model: GatedModel, engines: Engines) -> None:
     engines.serve(model)
     front = engines.front()
     model.may_run.clear()
@@ -145,7 +144,7 @@ def test_a_prompt_taken_back_while_it_waits_is_not_embedded(model: GatedModel, e
     assert front.embed_prompt("an owl").result(TIMEOUT_S).output.ndim == 1
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_who_does_not_fit_alone_is_told(
+def test_a_batch_that_does_not_fit_is_halved_and_an_image_that_does_not_fit_alone_fails(
     model: GatedModel, engines: Engines
 ) -> None:
     def refuse(batch: Sequence[Prepared]) -> None:
@@ -169,7 +168,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_who_does_not_fit_alone_is_told(
     assert all(ride.result(TIMEOUT_S).batch_size <= 2 for ride in asked)
 
 
-def test_what_the_model_cannot_do_fails_alone_and_as_in_one_process(model: GatedModel, engines: Engines) -> None:
+def test_an_image_or_prompt_that_the_model_cannot_process_fails_alone_as_in_one_process(
+    model: GatedModel, engines: Engines
+) -> None:
     def refuse(batch: Sequence[Prepared]) -> None:
         if any(one.arrays["pixels"][0, 0, 0] == 13 for one in batch):
             raise ModelError("no")
@@ -187,7 +188,7 @@ def test_what_the_model_cannot_do_fails_alone_and_as_in_one_process(model: Gated
         front.embed_prompt("far too long " * 300).result(TIMEOUT_S)
 
 
-def test_an_image_waits_for_the_next_engine_and_no_longer_than_its_job(model: GatedModel, engines: Engines) -> None:
+def test_an_image_waits_for_the_next_engine_until_its_job_s_deadline(model: GatedModel, engines: Engines) -> None:
     first = engines.serve(model)
     front = engines.front()
     first.close()
@@ -201,7 +202,7 @@ def test_an_image_waits_for_the_next_engine_and_no_longer_than_its_job(model: Ga
     assert model.runs == [[2]]
 
 
-def test_a_front_is_told_when_the_next_engine_has_another_model(
+def test_a_front_notices_that_the_next_engine_has_another_model(
     loaded: Callable[[str], Model], engines: Engines
 ) -> None:
     other = threading.Event()

@@ -1,4 +1,4 @@
-"""``nameshot worker --processes 2`` from start to stop, with a real client: what a user sees of engine and fronts."""
+"""``nameshot worker --processes 2`` from start to stop, as its user and a real client see it."""
 
 import os
 import re
@@ -25,11 +25,11 @@ from tests.valkey_server import ValkeyServer
 LABELS = ["fox", "bear", "owl"]
 TIMEOUT_S = 60
 PREFIX = "fronts"
-#: Of the two fronts; the first is named, and each takes the first that is free.
+#: The ports of the two fronts: the setting names the first, and each front takes the first free one.
 METRICS_PORTS = (19850, 19851)
-#: What two fronts have at once at least, in batches of 8 on one core: 24 images together.
+#: Fewer images than two fronts have in flight at once, which are 24 in batches of 8 on one core.
 IN_FLIGHT = 20
-#: As a user starts it.
+#: The command as a user types it.
 COMMAND = (str(NAMESHOT), "worker", "--processes", "2")
 
 Start = Callable[..., Worker]
@@ -37,7 +37,7 @@ Start = Callable[..., Worker]
 
 @pytest.fixture
 def start(start_worker: StartWorker, checkpoint: Callable[[str], Path]) -> Start:
-    """A launcher with an engine and two fronts, ready; on queues of its own."""
+    """Start a launcher with an engine and two fronts on its own queues, and wait until it is ready."""
 
     def start(prefix: str, **settings: str) -> Worker:
         worker = start_worker(checkpoint("clip"), COMMAND, prefix, NAMESHOT_DEVICE="cpu", **settings)
@@ -49,13 +49,13 @@ def start(start_worker: StartWorker, checkpoint: Callable[[str], Path]) -> Start
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the shared launcher keeps what lasts as long as it does."""
+    """The temporary folder of the shared launcher."""
     return tmp_path_factory.mktemp("launcher")
 
 
 @pytest.fixture(scope="module")
 def launcher(start_worker: StartWorker, checkpoint: Callable[[str], Path], folder: Path) -> Worker:
-    """One that several tests share; engines and fronts of it may be killed."""
+    """A launcher that several tests share; tests may kill its engines and fronts."""
     settings = {
         "NAMESHOT_DEVICE": "cpu",
         "NAMESHOT_METRICS_PORT": str(METRICS_PORTS[0]),
@@ -78,7 +78,7 @@ def client_of(valkey: ValkeyServer, prefix: str) -> Client:
 
 
 def children(launcher: Worker) -> dict[str, list[int]]:
-    """Process ids by what they are: ``engine`` and ``fronts``."""
+    """Return the ids of the launcher's processes by kind: ``engine`` and ``fronts``."""
     pid = launcher.process.pid
     found: dict[str, list[int]] = {"engine": [], "fronts": []}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
@@ -88,19 +88,19 @@ def children(launcher: Worker) -> dict[str, list[int]]:
 
 
 def pictures(origin: Origin, count: int) -> list[str]:
-    """URLs of so many pictures, no two alike."""
+    """Return the URLs of ``count`` different pictures."""
     for n in range(count):
         origin.pages[f"/p{n}.png"] = ("image/png", picture("PNG", (60 + n, 80), f"hsl({n * 7 % 360}, 80%, 50%)"))
     return [origin.url(f"/p{n}.png") for n in range(count)]
 
 
-def test_jobs_in_flight_when_the_engine_is_killed_are_answered_right_by_the_next(
+def test_jobs_in_flight_when_the_engine_is_killed_get_right_answers_from_the_next_engine(
     launcher: Worker, client: Client, origin: Origin, pipeline: Callable[[str], Any], tmp_path: Path
 ) -> None:
     urls = pictures(origin, 60)
     assert client.classify(origin.url("/owl.png"), LABELS).ranking
     (engine,), before = children(launcher)["engine"], len(launcher.log)
-    os.kill(engine, signal.SIGSTOP)  # so that nothing is answered before it dies
+    os.kill(engine, signal.SIGSTOP)  # so that the engine answers nothing before it dies
     jobs = [client.submit(url, LABELS) for url in urls]
     eventually(lambda: sum(path.startswith("/p") for path in origin.paths) >= IN_FLIGHT)
     os.kill(engine, signal.SIGKILL)
@@ -150,7 +150,7 @@ def test_a_front_that_is_killed_is_started_again_and_its_jobs_are_answered(
     assert children(launcher)["engine"] == before["engine"]
 
 
-def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
+def test_while_its_engine_is_down_a_front_is_not_ready_and_takes_no_job(
     launcher: Worker, client: Client, origin: Origin
 ) -> None:
     eventually(lambda: readiness() == [(200, "ok\n")] * 2)
@@ -165,7 +165,7 @@ def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
         meanwhile.append(job.status())
         time.sleep(0.05)
 
-    # The last one may have been read after the engine was back.
+    # The last status may have been read after the engine was back.
     assert set(meanwhile[:-1]) == {"queued"}
     assert job.result(timeout=TIMEOUT_S).ranking
     eventually(lambda: readiness() == [(200, "ok\n")] * 2)
@@ -196,8 +196,8 @@ def test_what_a_cleaner_of_old_files_removes_is_there_again_for_the_next_engine_
         assert children(launcher)["engine"] == before["engine"]
 
 
-@pytest.mark.thorough  # without a launcher's own clocks, test_frozen.py does the same in `make test`
-def test_a_frozen_engine_is_replaced_and_the_jobs_in_it_are_answered_by_the_next(
+@pytest.mark.thorough  # in `make test`, test_frozen.py does the same with shorter times
+def test_a_frozen_engine_is_replaced_and_the_next_one_answers_its_jobs(
     launcher: Worker, client: Client, origin: Origin
 ) -> None:
     assert client.classify(origin.url("/owl.png"), LABELS).ranking
@@ -219,10 +219,10 @@ def test_a_frozen_engine_is_replaced_and_the_jobs_in_it_are_answered_by_the_next
 
 # In `make test`, tests/delivery/test_launcher.py kills the launcher of workers that have no weights.
 @pytest.mark.parametrize("ends", ["told", pytest.param("killed", marks=pytest.mark.thorough)])
-def test_the_whole_ends_once_its_running_job_is_answered_and_leaves_nothing(
+def test_all_processes_end_once_the_running_job_is_answered_and_nothing_is_left(
     ends: str, start: Start, valkey: ValkeyServer, origin: Origin, tmp_path: Path
 ) -> None:
-    """Told by SIGTERM to stop; or by the kernel, since the launcher was killed."""
+    """Either the launcher gets SIGTERM, or it is killed and the kernel signals its children."""
     prefix = f"whole-{ends}"
     launcher = start(prefix, NAMESHOT_DRAIN_TIMEOUT="600", TMPDIR=str(tmp_path))
     client = client_of(valkey, prefix)
@@ -234,7 +234,7 @@ def test_the_whole_ends_once_its_running_job_is_answered_and_leaves_nothing(
 
     launcher.process.send_signal(signal.SIGTERM if ends == "told" else signal.SIGKILL)
     eventually(lambda: launcher.log.count("Warm shutdown") == 2, lambda: launcher.log)
-    # A launcher that was killed leaves it to the next one.
+    # A killed launcher leaves its ready file, which the next launcher deletes.
     assert launcher.is_ready == (ends == "killed")
     origin.hold.set()
 
@@ -246,7 +246,7 @@ def test_the_whole_ends_once_its_running_job_is_answered_and_leaves_nothing(
     assert list(tmp_path.glob("nameshot-*")) == []
 
 
-def test_a_model_that_cannot_be_used_is_one_sentence_and_ends_all(start_worker: StartWorker) -> None:
+def test_an_unusable_model_is_reported_in_one_sentence_and_ends_all_processes(start_worker: StartWorker) -> None:
     launcher = start_worker("/no/such/folder", COMMAND)
 
     assert launcher.process.wait(TIMEOUT_S) == os.EX_CONFIG
@@ -255,8 +255,8 @@ def test_a_model_that_cannot_be_used_is_one_sentence_and_ends_all(start_worker: 
     assert "Traceback" not in launcher.log
 
 
-def test_a_frozen_front_is_killed_when_all_are_to_end_at_once(launcher: Worker, folder: Path) -> None:
-    """The last test here, since it ends the launcher that they share."""
+def test_a_frozen_front_is_killed_when_all_processes_must_end_at_once(launcher: Worker, folder: Path) -> None:
+    """This is the last test of the shared launcher, because it ends that launcher."""
     processes, before = children(launcher), len(launcher.log)
     os.kill(processes["fronts"][0], signal.SIGSTOP)
     launcher.process.send_signal(signal.SIGTERM)
@@ -270,7 +270,7 @@ def test_a_frozen_front_is_killed_when_all_are_to_end_at_once(launcher: Worker, 
 
 
 def readiness() -> list[tuple[int, str]]:
-    """What each front's /readyz says; 0 and nothing where none listens."""
+    """Return the status and text of each front's /readyz; 0 and an empty text if no front listens."""
     answers = []
     for port in METRICS_PORTS:
         try:
@@ -282,7 +282,7 @@ def readiness() -> list[tuple[int, str]]:
     return answers
 
 
-def test_the_ready_file_is_away_while_a_front_is_frozen(start: Start) -> None:
+def test_there_is_no_ready_file_while_a_front_is_frozen(start: Start) -> None:
     launcher = start("frozen-front")
     front = children(launcher)["fronts"][0]
     os.kill(front, signal.SIGSTOP)
@@ -292,7 +292,7 @@ def test_the_ready_file_is_away_while_a_front_is_frozen(start: Start) -> None:
     launcher.wait_until_ready()
 
 
-def test_nothing_is_left_of_a_launcher_that_was_killed_while_its_engine_and_a_front_were_stopped(start: Start) -> None:
+def test_frozen_engines_and_fronts_end_too_when_their_launcher_is_killed(start: Start) -> None:
     launcher = start("killed-launcher")
     (engine,), fronts = children(launcher)["engine"], children(launcher)["fronts"]
     for stopped in (engine, fronts[0]):

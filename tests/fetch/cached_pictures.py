@@ -1,4 +1,4 @@
-"""Pictures that are fetched with HTTP caching, and the web servers they come from."""
+"""Pictures that a test fetches with HTTP caching, and the scripts of the web servers from which they come."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FRESH = "Cache-Control: max-age=600"
 
 
 class Pictures:
-    """A web server, a fetcher that caches, and the embeddings that are kept.
+    """A web server, a `CachingFetcher`, and the cache of embeddings on which it relies.
 
     Attributes:
-        embeddings: by digest; a picture that was downloaded has one until a test takes it away.
+        embeddings: by digest of the file; each downloaded picture gets one, which a test may remove.
     """
 
     def __init__(self, server: ScriptedServer, make_fetcher: MakeFetcher, **options: Any) -> None:
@@ -42,12 +42,12 @@ class Pictures:
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """Images: no server asked, unchanged, downloaded."""
+        """How many images needed no request, how many got a 304, and how many were downloaded."""
         return self.fetcher.hits, self.fetcher.revalidated, self.fetcher.misses
 
     @property
     def asked(self) -> list[str]:
-        """What each request asked with: a condition, or nothing."""
+        """The conditional header of each request; empty for a request without one."""
         lines = [request.lower().split("\r\n")[1:] for request in self.server.requests]
         return [", ".join(line for line in each if line.startswith(CONDITIONS)) for each in lines]
 
@@ -61,7 +61,7 @@ def start(serve: Serve, make_fetcher: MakeFetcher) -> Start:
 
 
 def says(*headers: str, body: bytes = IMAGE) -> Script:
-    """Answers with the picture, or with 304 where it is asked with a condition, and these headers in either case."""
+    """Respond with the picture, or with 304 to a conditional request, and with these headers in either case."""
 
     def script(exchange: Exchange) -> None:
         if any(condition in exchange.headers for condition in CONDITIONS):
@@ -77,18 +77,18 @@ def gives(body: bytes = b"", status: str = "200 OK", *headers: str) -> Script:
 
 
 def unchanged(*headers: str, then: bytes = b"") -> Script:
-    """A 304, whatever was asked."""
+    """Respond with 304 to any request."""
     return lambda exchange: exchange.send("\r\n".join(["HTTP/1.1 304 X", *headers, "", ""]).encode() + then)
 
 
 def by_turns(*scripts: Script) -> Script:
-    """Follows one script after the other, then the last."""
+    """Follow one script per request in turn, and the last one from then on."""
     left = list(scripts)
     return lambda exchange: (left.pop(0) if len(left) > 1 else left[0])(exchange)
 
 
 def is_known(fetched: bytes | KnownFile[Embedding]) -> bool:
-    """Whether it is what is known of the picture, and not its bytes."""
+    """Return whether the fetcher returned its knowledge of `IMAGE` rather than the file's bytes."""
     if isinstance(fetched, bytes):
         assert fetched == IMAGE
         return False

@@ -21,9 +21,9 @@ class Serve(Protocol):
 
 
 class BytesFetcher(Fetcher):
-    """A fetcher that takes the bytes out of each file, for tests that compare them."""
+    """A fetcher that returns the bytes of each file, for tests that compare them."""
 
-    def fetch(self, url: str, **options: Any) -> bytes:  # type: ignore[override]  # no test takes it for a Fetcher
+    def fetch(self, url: str, **options: Any) -> bytes:  # type: ignore[override]  # no test passes it on as a Fetcher
         return super().fetch(url, **options).take()
 
 
@@ -32,26 +32,26 @@ class MakeFetcher(Protocol):
 
 
 def within(timeout_s: float) -> CancelScope:
-    """A job's scope that ends this many seconds from now."""
+    """Return a scope whose deadline is ``timeout_s`` from now."""
     return CancelScope(time.monotonic() + timeout_s)
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts web servers that follow a script."""
+    """Start web servers that follow a script."""
     with contextlib.ExitStack() as servers:
         yield lambda script, **options: servers.enter_context(ScriptedServer(script, **options))
 
 
 @pytest.fixture
 def make_fetcher() -> Iterator[MakeFetcher]:
-    """Makes fetchers that may reach these servers on 127.0.0.1, and no other address that is not public."""
+    """Make fetchers that may reach the given servers on loopback but no other address that is not public."""
     with contextlib.ExitStack() as fetchers:
 
         def make(*servers: ScriptedServer, **options: Any) -> BytesFetcher:
             servers_only = ",".join(f"{server.address}/32:{server.port}" for server in servers)
             settings = (options.pop("ports", "80,443"), options.pop("allow", servers_only), options.pop("hosts", ""))
-            # Used again at once, so that whatever could go wrong between two answers has no time to be noticed.
+            # Connections are used again at once, the hardest case for keeping the responses of two jobs apart.
             usual = {"max_bytes": 1_000_000, "timeout_s": 5.0, "connection_quiet_s": 0.0}
             options = {**usual, **options}
             fetcher = BytesFetcher(UrlPolicy.parsed(*settings), **options)
@@ -62,7 +62,7 @@ def make_fetcher() -> Iterator[MakeFetcher]:
 
 @pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The addresses that anything tried to connect to; the attempts fail."""
+    """The addresses to which the test tried to connect; each attempt fails."""
     attempts: list[Any] = []
 
     def connect(_sock: socket.socket, address: Any) -> None:
@@ -75,7 +75,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture
 def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The addresses that anything tried to connect to; the attempts go through."""
+    """The addresses to which the test tried to connect; the attempts go through."""
     attempts: list[Any] = []
     connect = socket.socket.connect
 
@@ -88,7 +88,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def failure_of(work: Callable[[], object]) -> JobFailed:
-    """The `JobFailed` that a call ends with, after checking that it carries nothing that could be a secret."""
+    """Return the `JobFailed` that a call raises, after checking that it contains nothing of a URL."""
     with pytest.raises(JobFailed) as caught:
         work()
     failure = caught.value
@@ -101,5 +101,5 @@ def failure_of(work: Callable[[], object]) -> JobFailed:
 
 
 def code_of(fetcher: Fetcher, url: Any, **options: Any) -> str:
-    """The code with which a fetch fails."""
+    """Return the code with which a fetch fails."""
     return failure_of(lambda: fetcher.fetch(url, **options)).code

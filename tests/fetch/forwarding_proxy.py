@@ -1,4 +1,4 @@
-"""A small HTTP proxy on loopback: tunnels for CONNECT, requests in absolute form for all else."""
+"""A small HTTP proxy on loopback that opens tunnels for CONNECT and forwards requests in absolute form."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 
 class ForwardingProxy:
-    """Forwards to loopback; a context manager. ``requests`` are the heads that came, in order.
+    """Forwards to loopback; a context manager. ``requests`` holds the heads of the requests, in order.
 
     Args:
-        credentials: the ``USER:PASSWORD`` that it asks for.
-        unreachable: addresses to which it answers 502.
+        credentials: the ``USER:PASSWORD`` that the proxy requires.
+        unreachable: addresses for which the proxy responds 502.
     """
 
     def __init__(self, credentials: str | None = None, unreachable: Collection[str] = ()) -> None:

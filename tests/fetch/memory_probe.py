@@ -1,7 +1,7 @@
-"""How much memory downloads take: ``python -m tests.fetch.memory_probe MAX_BYTES URL…``.
+"""Measures how much memory downloads take: ``python -m tests.fetch.memory_probe MAX_BYTES URL…``.
 
-In a process of its own, since a peak is for life. Prints, for each URL, the growth in bytes and the code that its
-download ended with, as JSON.
+It runs in its own process, because a process's peak of memory never falls. It prints, as JSON, for each URL by how
+many bytes the peak grew, and the size of the file or the error code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TIMEOUT_S = 60.0
 
 
 def main(max_bytes: int, urls: list[str]) -> None:
-    """One download after another."""
+    """Download one URL after another and print the result."""
     allow = ",".join(f"127.0.0.1/32:{urlsplit(url).port}" for url in urls)
     found: list[tuple[int, str]] = []
     with closing(Fetcher(UrlPolicy.parsed("80", allow, ""), max_bytes=max_bytes, timeout_s=TIMEOUT_S)) as fetcher:

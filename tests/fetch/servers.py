@@ -1,4 +1,4 @@
-"""A web server on loopback that answers exactly what a test says, byte by byte."""
+"""A web server on loopback whose responses a test determines byte by byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Self
 
 @dataclass
 class Exchange:
-    """One request that came in, and the means to answer it as badly as one likes."""
+    """One request, and the means to respond to it correctly or not."""
 
     sock: socket.socket
     request: str
@@ -43,17 +43,17 @@ class Exchange:
         self.sock.close()
 
     def reset(self) -> None:
-        """End the connection with a RST."""
+        """Reset the connection."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.sock.close()
 
     def drip(self, data: bytes, every_s: float) -> None:
-        """Send the data for ever, a piece at a time, as long as anyone reads it."""
+        """Send the data again and again until the client hangs up or the test is over."""
         while not self.over.wait(every_s):
             self.send(data)
 
     def stall(self) -> None:
-        """Say nothing more until the test is over."""
+        """Send nothing more until the test is over."""
         self.over.wait()
 
 
@@ -62,11 +62,11 @@ Script = Callable[[Exchange], None]
 
 @dataclass
 class ScriptedServer:
-    """Runs ``script`` for every request; a context manager. ``requests`` are those that came, in order."""
+    """Runs ``script`` for every request; a context manager. ``requests`` holds all requests, in order."""
 
     script: Script
     tls: ssl.SSLContext | None = None
-    #: Called with each accepted socket before anything is read; for a server that stalls a TLS handshake, say.
+    #: Called with each accepted socket before the server reads anything, for example to stall a TLS handshake.
     on_accept: Callable[[socket.socket, threading.Event], None] | None = None
     address: str = "127.0.0.1"
     requests: list[str] = field(default_factory=list)
@@ -93,7 +93,7 @@ class ScriptedServer:
         return f"{scheme}://{host or self.address}:{self.port}{path}"
 
     def hang_up_all(self) -> None:
-        """Close every connection there is, as a server does with idle ones."""
+        """Close every open connection, as a server does with idle ones."""
         for sock in self._sockets:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

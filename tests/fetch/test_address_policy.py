@@ -1,4 +1,4 @@
-"""Which addresses are public: the first, a middle and the last of each range that is not."""
+"""Which addresses are public: of each range that is not, the first, a middle and the last address are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from worker.fetch.address_policy import NOT_PUBLIC_IPV4, NOT_PUBLIC_IPV6, PUBLIC_IPV6, is_public
 
-# In no table of ours: the positive rule for IPv6 refuses them.
+# Our tables lack these ranges; they are refused because only global unicast IPv6 addresses are public.
 OTHER_IPV6 = [
     IPv6Network(text)
     for text in (
@@ -39,7 +39,7 @@ def test_no_address_of_a_special_range_is_public(network: IPv6Network) -> None:
 
 
 @pytest.mark.parametrize("network", NOT_PUBLIC_IPV4, ids=str)
-def test_the_neighbours_of_a_special_ipv4_range_are_judged_by_their_own_range(network: IPv6Network) -> None:
+def test_the_neighbours_of_a_special_ipv4_range_follow_the_rule_of_their_own_range(network: IPv6Network) -> None:
     for number in (int(network.network_address) - 1, int(network.broadcast_address) + 1):
         if 0 <= number < 2**32:
             address = IPv4Address(number)
@@ -103,5 +103,5 @@ def test_a_public_ipv6_address_is_always_global_unicast(address: IPv6Address) ->
 
 @settings(deadline=None)
 @given(st.ip_addresses(v=4))
-def test_a_public_ipv4_address_is_one_for_python_too(address: IPv4Address) -> None:
+def test_an_ipv4_address_that_is_public_here_is_global_for_python_too(address: IPv4Address) -> None:
     assert not is_public(address) or (address.is_global and not address.is_multicast)

@@ -1,4 +1,4 @@
-"""What counts as an answer: status 200, plain bytes, an honest length, within the cap."""
+"""A good HTTP response has status 200, uncompressed bytes, the announced length, and no more than the maximum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def raw(*pieces: bytes) -> Script:
-    """A script that sends these bytes and hangs up."""
+    """Return a script that sends the bytes and hangs up."""
 
     def script(exchange: Exchange) -> None:
         for piece in pieces:
@@ -69,7 +69,7 @@ WHOLE_ANSWERS = {
 
 
 @pytest.mark.parametrize("answer", WHOLE_ANSWERS)
-def test_the_body_of_a_whole_answer_is_returned(answer: str, serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_the_body_of_a_complete_response_is_returned(answer: str, serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(raw(WHOLE_ANSWERS[answer]))
     assert make_fetcher(server).fetch(server.url()) == b"body"
 
@@ -112,7 +112,7 @@ BROKEN_ANSWERS = {
 
 
 @pytest.mark.parametrize("answer", BROKEN_ANSWERS)
-def test_a_broken_answer_has_its_code(answer: str, serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_each_kind_of_broken_response_has_its_error_code(answer: str, serve: Serve, make_fetcher: MakeFetcher) -> None:
     data, code = BROKEN_ANSWERS[answer]
     server = serve(raw(data))
     assert code_of(make_fetcher(server), server.url()) == code
@@ -128,7 +128,7 @@ def test_a_broken_answer_has_its_code(answer: str, serve: Serve, make_fetcher: M
     ],
     ids=["lines", "folded lines", "a line", "long lines"],
 )
-def test_a_head_that_is_too_large_is_called_that_and_its_limit_named(
+def test_a_head_that_is_too_large_is_reported_with_its_limit(
     head: bytes, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     server = serve(raw(OK + head + b"Content-Length: 4\r\n\r\nbody"))
@@ -137,7 +137,9 @@ def test_a_head_that_is_too_large_is_called_that_and_its_limit_named(
     assert failure.message == "the response's headers have more than 65,536 bytes or 1,000 lines; check the server."
 
 
-def test_a_connection_that_is_reset_within_the_body_was_truncated(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_connection_that_is_reset_within_the_body_is_a_truncated_response(
+    serve: Serve, make_fetcher: MakeFetcher
+) -> None:
     def script(exchange: Exchange) -> None:
         exchange.send(OK + b"Content-Length: 100000\r\n\r\n" + b"x" * 70_000)
         exchange.reset()
@@ -148,7 +150,7 @@ def test_a_connection_that_is_reset_within_the_body_was_truncated(serve: Serve, 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: %d", b"Transfer-Encoding: chunked", b"Connection: close"])
 @pytest.mark.parametrize(("size_bytes", "fits"), [(99_999, True), (100_000, True), (100_001, False)])
-def test_the_byte_cap_holds_with_and_without_a_length(
+def test_the_maximum_of_bytes_holds_with_and_without_a_content_length(
     framing: bytes, size_bytes: int, fits: bool, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     body = b"x" * size_bytes
@@ -162,7 +164,7 @@ def test_the_byte_cap_holds_with_and_without_a_length(
         assert code_of(fetcher, server.url()) == "too_large"
 
 
-def test_endless_chunks_end_at_the_cap(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_endless_chunks_end_at_the_maximum_of_bytes(serve: Serve, make_fetcher: MakeFetcher) -> None:
     def script(exchange: Exchange) -> None:
         exchange.send(OK + b"Transfer-Encoding: chunked\r\n\r\n")
         while True:
@@ -222,7 +224,7 @@ def test_compressed_bodies_are_refused_and_never_decompressed(
         101,
     ],
 )
-def test_any_other_status_than_200_is_a_failure_that_names_it(
+def test_any_status_but_200_is_a_failure_that_names_the_status(
     status: int, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE, status=f"{status} Whatever"))
@@ -233,7 +235,7 @@ def test_any_other_status_than_200_is_a_failure_that_names_it(
     assert failure.retryable == (status in (408, 425, 429) or 500 <= status <= 599)
 
 
-def test_the_request_says_who_asks_and_nothing_else(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_request_identifies_nameshot_and_contains_nothing_else(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE))
     make_fetcher(server).fetch(server.url("/a%0d%0aX-Injected:%201?b=c"))
     assert sorted(server.requests[0].strip().split("\r\n")) == [
@@ -245,7 +247,7 @@ def test_the_request_says_who_asks_and_nothing_else(serve: Serve, make_fetcher: 
     ]
 
 
-def test_a_large_body_arrives_whole(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_large_body_arrives_complete(serve: Serve, make_fetcher: MakeFetcher) -> None:
     body = bytes(range(256)) * 20_000
     server = serve(lambda exchange: exchange.answer(body))
     fetcher = make_fetcher(server, max_bytes=20_000_000)

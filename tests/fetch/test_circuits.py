@@ -1,4 +1,4 @@
-"""When a host is left alone, for how long, and how it comes back; by a clock that the tests move."""
+"""When a host's circuit opens, for how long, and how it closes again; the tests move the clock."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def try_once(circuits: Circuits, verdict: Verdict, retry_after_s: float = 0) -> 
     circuits.leave(HOST, verdict, is_trial=True, retry_after_s=retry_after_s)
 
 
-def test_a_host_that_only_fails_is_left_alone_and_no_other(circuits: Circuits) -> None:
+def test_only_the_circuit_of_a_host_that_always_fails_opens(circuits: Circuits) -> None:
     tell(circuits, "bad", MIN_BAD - 1)
     assert circuits.enter(HOST) == "free"
     tell(circuits, "bad")
@@ -49,15 +49,15 @@ def test_a_host_that_only_fails_is_left_alone_and_no_other(circuits: Circuits) -
     assert circuits.enter(("other.example", 443)) == "free"
 
 
-def test_it_takes_as_many_failures_as_there_are_answers_to_close_a_shared_host(circuits: Circuits) -> None:
+def test_a_host_s_circuit_opens_only_once_failures_are_as_many_as_successes(circuits: Circuits) -> None:
     tell(circuits, "good", 500)
-    tell(circuits, "bad", 499)  # all at once, as downloads that time out together are
+    tell(circuits, "bad", 499)  # all at once, like downloads that time out together
     assert circuits.enter(HOST) == "free"
     tell(circuits, "bad")
     assert circuits.enter(HOST) == "refused"
 
 
-def test_what_says_nothing_of_the_host_changes_nothing(circuits: Circuits) -> None:
+def test_outcomes_that_say_nothing_about_the_host_change_nothing(circuits: Circuits) -> None:
     tell(circuits, "bad", MIN_BAD - 1)
     tell(circuits, "none", 1_000)
     for number in range(1_000):  # a wildcard domain that does not resolve
@@ -74,26 +74,28 @@ def test_old_outcomes_are_forgotten(circuits: Circuits, clock: Clock) -> None:
         tell(circuits, "bad", MIN_BAD - 1)
         assert circuits.enter(HOST) == "free"
     clock.now_s += HALF_WINDOW_S
-    tell(circuits, "bad")  # with those of half a window ago
+    tell(circuits, "bad")  # the failures of half a window ago still count
     assert circuits.enter(HOST) == "refused"
 
 
-def test_after_a_pause_one_download_tries_and_the_others_wait_for_its_outcome(circuits: Circuits, clock: Clock) -> None:
+def test_after_the_pause_one_trial_download_begins_and_others_are_refused_until_it_ends(
+    circuits: Circuits, clock: Clock
+) -> None:
     tell(circuits, "bad", MIN_BAD)
     clock.now_s += FIRST_PAUSE_S - 0.1
     assert circuits.enter(HOST) == "refused"
     clock.now_s += 0.1
     assert not circuits.is_open(HOST)
     assert [circuits.enter(HOST) for _ in range(3)] == ["trial", "refused", "refused"]
-    tell(circuits, "good", 100)  # downloads from before the circuit opened decide nothing
+    tell(circuits, "good", 100)  # downloads that began before the circuit opened do not close it
     assert circuits.is_open(HOST)
     circuits.leave(HOST, "good", is_trial=True)
     assert [circuits.enter(HOST) for _ in range(3)] == ["free"] * 3
-    tell(circuits, "bad", MIN_BAD - 1)  # its record is clean
+    tell(circuits, "bad", MIN_BAD - 1)  # earlier failures no longer count
     assert circuits.enter(HOST) == "free"
 
 
-def test_a_trial_that_says_nothing_is_repeated_by_the_next(circuits: Circuits, clock: Clock) -> None:
+def test_a_trial_that_says_nothing_about_the_host_is_followed_by_another(circuits: Circuits, clock: Clock) -> None:
     tell(circuits, "bad", MIN_BAD)
     clock.now_s += FIRST_PAUSE_S
     try_once(circuits, "none")
@@ -102,7 +104,7 @@ def test_a_trial_that_says_nothing_is_repeated_by_the_next(circuits: Circuits, c
     assert circuits.enter(HOST) == "free"
 
 
-def test_the_pause_doubles_up_to_a_minute_and_starts_anew_after_a_success(circuits: Circuits, clock: Clock) -> None:
+def test_the_pause_doubles_up_to_a_minute_and_is_short_again_after_a_success(circuits: Circuits, clock: Clock) -> None:
     tell(circuits, "bad", MIN_BAD)
     pauses_s = []
     for _ in range(6):
@@ -120,11 +122,11 @@ def test_the_pause_doubles_up_to_a_minute_and_starts_anew_after_a_success(circui
 
 
 @pytest.mark.parametrize(("asked_s", "waited_s"), [(1, FIRST_PAUSE_S), (30, 30), (3_600, MAX_PAUSE_S)])
-def test_a_host_may_ask_for_a_longer_pause_but_not_for_ever(
+def test_a_host_may_ask_for_a_longer_pause_up_to_a_minute(
     asked_s: float, waited_s: float, circuits: Circuits, clock: Clock
 ) -> None:
     tell(circuits, "bad", 1, retry_after_s=asked_s)
-    assert circuits.enter(HOST) == "free"  # one answer alone does not close a host that many use
+    assert circuits.enter(HOST) == "free"  # one failure does not open the circuit of a host that many jobs use
     tell(circuits, "bad", MIN_BAD - 1)
     clock.now_s += waited_s - 0.1
     assert circuits.is_open(HOST)
@@ -132,7 +134,7 @@ def test_a_host_may_ask_for_a_longer_pause_but_not_for_ever(
     assert not circuits.is_open(HOST)
 
 
-def test_only_so_many_hosts_are_remembered_and_open_circuits_longest(clock: Clock) -> None:
+def test_the_number_of_remembered_hosts_is_bounded_and_open_circuits_are_remembered_longest(clock: Clock) -> None:
     circuits = Circuits(max_hosts=3, clock=clock)
     tell(circuits, "bad", MIN_BAD)
     for number in range(1_000):
@@ -144,7 +146,7 @@ def test_only_so_many_hosts_are_remembered_and_open_circuits_longest(clock: Cloc
     assert len(circuits._circuits) == 3
 
 
-def test_opening_and_closing_is_one_line_each(
+def test_opening_and_closing_a_circuit_log_one_line_each(
     circuits: Circuits, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -159,12 +161,12 @@ def test_opening_and_closing_is_one_line_each(
         (
             "WARNING",
             "host h.example:443 failed 10 downloads within 30 s: pausing its downloads for 5 s, "
-            "longer if it still fails then",
+            "then longer if it fails again",
         ),
         ("INFO", "host h.example:443 works again"),
         (
             "WARNING",
             "host [2606:4700::1]:80 failed 10 downloads within 30 s: pausing its downloads for 5 s, "
-            "longer if it still fails then",
+            "then longer if it fails again",
         ),
     ]

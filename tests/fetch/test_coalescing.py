@@ -1,4 +1,4 @@
-"""Jobs that want the same URL at the same moment share one download, and nothing else."""
+"""Jobs that want the same URL at the same moment share one download and nothing else."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ TIMEOUT_S = 10.0
 
 
 class Gate:
-    """A script that holds its first answer back, and gives the later ones at once."""
+    """A script that sends its first response once `open` is set, and later ones at once."""
 
     def __init__(self, status: str = "200 OK", headers: tuple[str, ...] = ()) -> None:
         self.asked = threading.Event()
@@ -34,7 +34,7 @@ class Gate:
 
 
 class Jobs:
-    """Jobs that download from one server, each in a thread of its own."""
+    """Jobs that download from one server, each in its own thread."""
 
     def __init__(self, fetcher: CoalescingFetcher[bytes], server: ScriptedServer, threads: ThreadPoolExecutor) -> None:
         self.fetcher = fetcher
@@ -42,13 +42,13 @@ class Jobs:
         self._threads = threads
 
     def lead(self, gate: Gate, *, scope: CancelScope | None = None) -> Future[bytes]:
-        """Ask first; the server has been asked when this returns."""
+        """Begin the first download, and return once its request has reached the server."""
         download = self._threads.submit(self.fetcher.fetch, self.server.url(), scope=scope)
         assert gate.asked.wait(TIMEOUT_S)
         return download
 
     def follow(self, scope: WatchedScope | None = None) -> Future[bytes]:
-        """Ask for the same meanwhile; this one waits for the other's download when this returns."""
+        """Want the same URL meanwhile, and return once this job waits for the other's download."""
         scope = scope or WatchedScope()
         download = self._threads.submit(self.fetcher.fetch, self.server.url(), scope=scope)
         assert scope.waits.wait(TIMEOUT_S)
@@ -56,7 +56,7 @@ class Jobs:
 
 
 class Start:
-    """Makes the jobs of a test, whose server follows a script."""
+    """Makes `Jobs` whose server follows a script."""
 
     def __init__(self, serve: Serve, make_fetcher: MakeFetcher, threads: ThreadPoolExecutor) -> None:
         self._serve, self._make_fetcher, self._threads = serve, make_fetcher, threads
@@ -73,7 +73,7 @@ def start(serve: Serve, make_fetcher: MakeFetcher) -> Iterator[Start]:
         yield Start(serve, make_fetcher, threads)
 
 
-def test_one_url_is_asked_for_once_while_several_jobs_want_it(start: Start) -> None:
+def test_a_url_is_requested_once_while_several_jobs_want_it(start: Start) -> None:
     gate = Gate()
     jobs = start(gate)
     downloads = [jobs.lead(gate), *(jobs.follow() for _ in range(4))]
@@ -99,7 +99,7 @@ def test_urls_that_differ_in_anything_share_nothing(start: Start) -> None:
     assert jobs.fetcher.shared == 0
 
 
-def test_nothing_is_kept_once_a_download_is_over(start: Start) -> None:
+def test_a_download_is_not_shared_once_it_is_over(start: Start) -> None:
     gate = Gate()
     gate.open.set()
     jobs = start(gate)
@@ -125,7 +125,7 @@ def test_cancelling_the_job_that_downloads_harms_no_other(start: Start) -> None:
     assert len(jobs.server.requests) == 2
 
 
-def test_a_short_time_for_the_download_is_the_business_of_the_job_that_chose_it(start: Start) -> None:
+def test_a_short_timeout_of_the_job_that_downloads_fails_only_that_job(start: Start) -> None:
     gate = Gate()
     jobs = start(gate)
     hasty = jobs.lead(gate, scope=within(2))
@@ -135,7 +135,7 @@ def test_a_short_time_for_the_download_is_the_business_of_the_job_that_chose_it(
     assert patient.result(TIMEOUT_S) == IMAGE
 
 
-def test_a_job_that_waits_keeps_its_own_short_time(start: Start) -> None:
+def test_a_job_that_waits_for_another_s_download_keeps_its_own_short_timeout(start: Start) -> None:
     gate = Gate()
     jobs = start(gate)
     patient = jobs.lead(gate)
@@ -153,7 +153,7 @@ def test_no_timeout_is_longer_than_the_fetcher_s_own(start: Start) -> None:
     assert failure_of(lambda: jobs.fetcher.fetch(jobs.server.url(), scope=within(60))).code == "fetch_timeout"
 
 
-def test_a_job_cancelled_while_it_waits_goes_at_once(start: Start) -> None:
+def test_a_job_cancelled_while_it_waits_for_another_s_download_ends_at_once(start: Start) -> None:
     gate, scope = Gate(), WatchedScope()
     jobs = start(gate)
     first = jobs.lead(gate)
@@ -167,7 +167,7 @@ def test_a_job_cancelled_while_it_waits_goes_at_once(start: Start) -> None:
     assert first.result(TIMEOUT_S) == IMAGE
 
 
-def test_an_answer_that_is_the_server_s_own_is_everybody_s(start: Start) -> None:
+def test_a_failure_that_is_not_retryable_is_shared_by_all_jobs(start: Start) -> None:
     gate = Gate("404 Not Found")
     jobs = start(gate)
     downloads = [jobs.lead(gate), jobs.follow()]
@@ -179,8 +179,8 @@ def test_an_answer_that_is_the_server_s_own_is_everybody_s(start: Start) -> None
     assert len(jobs.server.requests) == 1
 
 
-def test_a_failure_that_may_pass_is_not_shared(start: Start) -> None:
-    gate = Gate("503 Service Unavailable", ("Retry-After: 60",))  # so that the first job does not try again
+def test_a_retryable_failure_is_not_shared(start: Start) -> None:
+    gate = Gate("503 Service Unavailable", ("Retry-After: 60",))  # so that the first job does not repeat its request
     jobs = start(gate)
     first = jobs.lead(gate)
     other = jobs.follow()

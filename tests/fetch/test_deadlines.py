@@ -1,4 +1,4 @@
-"""Whatever a server does to hold a download up, it ends when its time does."""
+"""Whatever a server does to delay it, a download ends at its deadline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch.deadline import Watchdog
 
 TIME_S = 0.4
-#: The host may be busy with other tests.
+#: Slack for a machine that is busy with other tests.
 SLACK_S = 1.5
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -23,7 +23,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def sends(first: bytes, then_drips: bytes = b"") -> Script:
-    """A script that sends something, and then something else for ever, or nothing more."""
+    """Return a script that sends something, and then either something else for ever or nothing more."""
 
     def script(exchange: Exchange) -> None:
         exchange.send(first)
@@ -57,14 +57,16 @@ def ends_in_time(fetch: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("delay", DELAYS)
-def test_a_server_that_delays_is_left_at_the_deadline(delay: str, serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_download_from_a_server_that_delays_ends_at_the_deadline(
+    delay: str, serve: Serve, make_fetcher: MakeFetcher
+) -> None:
     server = serve(DELAYS[delay])
     fetcher = make_fetcher(server, timeout_s=TIME_S)
     ends_in_time(lambda: fetcher.fetch(server.url()))
 
 
 @pytest.mark.parametrize("delay", DELAYS)
-def test_a_kept_connection_is_under_the_deadline_too(delay: str, serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_the_deadline_also_applies_to_a_kept_connection(delay: str, serve: Serve, make_fetcher: MakeFetcher) -> None:
     def script(exchange: Exchange) -> None:
         if exchange.path == "/first":
             exchange.answer(IMAGE)
@@ -78,7 +80,7 @@ def test_a_kept_connection_is_under_the_deadline_too(delay: str, serve: Serve, m
     assert server.connections == 1
 
 
-def test_redirects_share_one_time(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_download_and_its_redirects_share_one_deadline(serve: Serve, make_fetcher: MakeFetcher) -> None:
     def script(exchange: Exchange) -> None:
         exchange.over.wait(TIME_S * 0.4)
         exchange.redirect(f"/{exchange.path[1:]}x")
@@ -100,7 +102,7 @@ def test_a_look_up_that_hangs_ends_at_the_deadline(make_fetcher: MakeFetcher) ->
     over.set()
 
 
-def test_a_host_that_swallows_the_connection_attempt_ends_at_the_deadline(make_fetcher: MakeFetcher) -> None:
+def test_a_connection_attempt_without_any_reply_ends_at_the_deadline(make_fetcher: MakeFetcher) -> None:
     # A listener whose queue is full does not answer a SYN.
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
@@ -116,7 +118,7 @@ def test_a_host_that_swallows_the_connection_attempt_ends_at_the_deadline(make_f
             sock.close()
 
 
-def test_a_jobs_own_time_only_shortens_the_download_s(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_job_s_own_timeout_can_only_shorten_the_download_s(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(lambda exchange: exchange.stall())
     fetcher = make_fetcher(server, timeout_s=TIME_S)
     ends_in_time(lambda: fetcher.fetch(server.url(), scope=within(1_000.0)))
@@ -148,14 +150,14 @@ def test_fifty_stalled_downloads_end_together(serve: Serve, make_fetcher: MakeFe
     assert "fetch-deadlines" not in before
 
 
-def test_a_watch_that_ended_never_fires() -> None:
+def test_a_deadline_s_watch_that_has_ended_never_fires() -> None:
     watchdog = Watchdog()
     ours, theirs = socket.socketpair()
     with ours, theirs, theirs.dup() as dup:
         watch = watchdog.watch(ours, CancelScope(time.monotonic() + 0.05))
         assert watch.end() is False
         other = watchdog.watch(dup, CancelScope(time.monotonic() + 0.1))
-        assert ours.recv(1) == b""  # the second watch fired, the first one's time was over before
+        assert ours.recv(1) == b""  # the second watch fired; by now the first one would have fired long ago
         assert other.end() is True
         assert watch.end() is False
     watchdog.close()
@@ -192,7 +194,7 @@ def test_cancelling_ends_the_pause_before_another_attempt(serve: Serve, make_fet
     timer.join()
 
 
-def test_a_download_that_ended_is_not_harmed_by_a_later_cancellation(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_cancellation_after_a_download_has_ended_has_no_effect(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE))
     fetcher = make_fetcher(server)
     scope = CancelScope(time.monotonic() + 60)

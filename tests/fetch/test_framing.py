@@ -1,4 +1,4 @@
-"""However a server frames its answer: HTTP decides what it is, and the cap what is read of it."""
+"""However a server frames its response, HTTP determines its body, and the maximum of bytes how much a worker reads."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.fetch.test_answers import OK, one_attempt, raw
 __all__ = ["one_attempt"]
 
 MAX_BYTES = 1_000_000
-#: What a worker's process may take beside the body itself: buffers, and what its allocator keeps.
+#: What a worker's process may occupy besides the body itself: buffers, and what its allocator keeps.
 SLACK_BYTES = 6_000_000
-#: More than any of the floods can make a worker read, and enough to be seen in its memory.
+#: More than a worker may read of any of the floods, and enough to show in its memory.
 FLOOD_BYTES = 100_000_000
 
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -125,13 +125,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("answer", ALLOWED)
-def test_what_http_allows_is_read(answer: str, serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_every_framing_that_http_allows_is_read(answer: str, serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(raw(ALLOWED[answer]))
     assert make_fetcher(server).fetch(server.url()) in (b"body", b"bodybodybo" * 2)
 
 
 @pytest.mark.parametrize("answer", REFUSED)
-def test_what_http_does_not_allow_is_a_bad_response_at_once(
+def test_framing_that_http_does_not_allow_is_a_bad_response_at_once(
     answer: str, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     def script(exchange: Exchange) -> None:
@@ -159,7 +159,7 @@ def test_what_http_does_not_allow_is_a_bad_response_at_once(
         b"HTTP/1.1 103 Early Hints\r\n\r\n\x89PNG",
     ],
 )
-def test_bytes_that_begin_no_answer_are_a_bad_response_before_their_line_ends(
+def test_bytes_that_cannot_begin_a_response_are_a_bad_response_before_their_line_ends(
     beginning: bytes, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     def script(exchange: Exchange) -> None:
@@ -172,7 +172,7 @@ def test_bytes_that_begin_no_answer_are_a_bad_response_before_their_line_ends(
 
 
 @pytest.mark.parametrize("size", ["100001", "FFFFFFFF", "7fffffffffffffff", "ffffffffffffffff", "1" + "0" * 3_000])
-def test_a_chunk_larger_than_what_is_left_is_too_large_before_any_of_it_comes(
+def test_a_chunk_that_would_exceed_the_maximum_is_refused_before_it_is_read(
     size: str, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     def script(exchange: Exchange) -> None:
@@ -183,7 +183,7 @@ def test_a_chunk_larger_than_what_is_left_is_too_large_before_any_of_it_comes(
     assert code_of(make_fetcher(server, timeout_s=60), server.url()) == "too_large"
 
 
-def test_the_smallest_chunks_make_a_body_too(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_body_may_come_in_the_smallest_chunks(serve: Serve, make_fetcher: MakeFetcher) -> None:
     body = bytes(range(256)) * 400
     server = serve(raw(CHUNKED, b"".join(b"1\r\n%c\r\n" % byte for byte in body) + LAST))
     assert make_fetcher(server).fetch(server.url()) == body
@@ -199,13 +199,13 @@ def test_a_body_of_the_largest_size_may_come_in_chunks(
     assert make_fetcher(server, max_bytes=MAX_BYTES).fetch(server.url()) == body
 
 
-def test_a_connection_that_ends_within_the_head_broke_off(serve: Serve, make_fetcher: MakeFetcher) -> None:
-    """The fields that were still to come could have said anything of the body."""
+def test_a_connection_that_ends_within_the_head_is_a_failed_connection(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    """The missing fields could have announced any framing of the body."""
     server = serve(raw(OK + b"Content-Type: image/png\r\n"))
     assert code_of(make_fetcher(server), server.url()) == "connect_failed"
 
 
-#: What a server begins with, and what it then sends without end; what the download ends with.
+#: By name, what a server sends first, what it then sends without end, and how the download ends.
 FLOODS: dict[str, tuple[bytes, bytes, str]] = {
     "a chunk of size -1": (CHUNKED + b"-1\r\n", b"x" * 65_536, "bad_response"),
     "a chunk of size -ffffffff": (CHUNKED + b"-ffffffff\r\n", b"x" * 65_536, "bad_response"),
@@ -252,11 +252,11 @@ def flooding(begins_with: bytes, goes_on: bytes) -> Callable[[Exchange], None]:
 
 @pytest.fixture
 def flood_urls(serve: Serve) -> dict[str, str]:
-    """A URL for each of `FLOODS`."""
+    """Yield a URL for each of `FLOODS`."""
     return {name: serve(flooding(begins, goes_on)).url() for name, (begins, goes_on, _) in FLOODS.items()}
 
 
-def test_no_framing_makes_a_worker_read_more_than_its_cap(flood_urls: dict[str, str]) -> None:
+def test_no_framing_makes_a_worker_read_more_than_its_maximum(flood_urls: dict[str, str]) -> None:
     command = [sys.executable, "-m", "tests.fetch.memory_probe", str(MAX_BYTES), *flood_urls.values()]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: list[tuple[int, str]] = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""What a server's headers allow: RFC 9111 for a shared cache, and nothing that cannot be read."""
+"""What a server's headers permit: RFC 9111 for a shared cache; a response with unreadable headers is not cached."""
 
 import math
 import time
@@ -11,10 +11,10 @@ from urllib3 import HTTPHeaderDict
 
 from worker.fetch.freshness import MAX_ETAG_CHARACTERS, MAX_FRESH_S, Arrival, CacheTerms, confirms, renewed, terms_of
 
-#: Whole seconds, as dates are.
+#: Whole seconds, because HTTP's dates have no fractions.
 NOW_S = 1_800_000_000
 ARRIVAL = Arrival(unix_s=NOW_S, monotonic_s=5_000.0, delay_s=2.0)
-#: Makes an answer worth keeping, whatever else it says.
+#: With this header a response can be cached, whatever its other headers.
 ETAG = ("ETag", '"v1"')
 
 
@@ -27,7 +27,7 @@ def headers(*lines: tuple[str, str]) -> HTTPHeaderDict:
 
 
 def fresh_s(*lines: tuple[str, str]) -> float | None:
-    """For how long an answer with an ETag and these headers is fresh; None where it may not be kept."""
+    """Return for how long a response with an ETag and these headers is fresh; None if it must not be cached."""
     terms = terms_of(headers(ETAG, *lines), ARRIVAL)
     return None if terms is None else terms.fresh_until_s - ARRIVAL.monotonic_s
 
@@ -57,7 +57,7 @@ def cached(value: str) -> tuple[str, str]:
         ("max-age=0, stale-while-revalidate=60, stale-if-error=60", 0),
     ],
 )
-def test_an_answer_is_fresh_for_as_long_as_its_server_says_less_the_time_it_took(
+def test_a_response_is_fresh_for_its_server_s_maximum_age_less_the_time_that_it_took(
     control: str, expected_s: float
 ) -> None:
     assert fresh_s(cached(control)) == expected_s
@@ -81,11 +81,11 @@ def test_an_answer_is_fresh_for_as_long_as_its_server_says_less_the_time_it_took
         "max-age=60, " + "x" * 3_000,
     ],
 )
-def test_what_is_not_for_a_shared_cache_or_cannot_be_read_is_not_kept(control: str) -> None:
+def test_a_response_that_is_not_for_shared_caches_or_has_an_unreadable_header_is_not_cached(control: str) -> None:
     assert fresh_s(cached(control)) is None
 
 
-def test_headers_that_are_given_twice_are_one() -> None:
+def test_repeated_cache_control_headers_count_as_one() -> None:
     assert fresh_s(cached("max-age=60"), cached("no-store")) is None
     assert fresh_s(cached("max-age=60"), cached("must-revalidate")) == 58
 
@@ -103,12 +103,12 @@ def test_headers_that_are_given_twice_are_one() -> None:
         "s-maxage=x, max-age=60",
     ],
 )
-def test_a_lifetime_that_makes_no_sense_is_none(control: str) -> None:
+def test_a_response_with_a_nonsensical_lifetime_is_not_fresh(control: str) -> None:
     assert not fresh_s(cached(control))
 
 
 @pytest.mark.parametrize("age", ["99999999999", "9" * 1_000, str(2**64)])
-def test_nothing_is_fresh_for_longer_than_an_hour(age: str) -> None:
+def test_no_response_is_fresh_for_longer_than_an_hour(age: str) -> None:
     assert fresh_s(cached(f"max-age={age}")) == MAX_FRESH_S
     assert fresh_s(cached("max-age=60"), ("Age", age)) == 0
 
@@ -130,9 +130,7 @@ def test_nothing_is_fresh_for_longer_than_an_hour(age: str) -> None:
         ([("Last-Modified", date(-86_400 * 365))], 0),
     ],
 )
-def test_without_a_maximal_age_expires_counts_from_the_date_and_nothing_is_guessed(
-    lines: list[tuple[str, str]], expected_s: float
-) -> None:
+def test_without_a_maximum_age_only_expires_gives_a_lifetime(lines: list[tuple[str, str]], expected_s: float) -> None:
     assert fresh_s(*lines) == expected_s
 
 
@@ -151,22 +149,22 @@ def test_without_a_maximal_age_expires_counts_from_the_date_and_nothing_is_guess
         ([("Date", date(-61))], 0),
     ],
 )
-def test_an_answer_is_as_old_as_its_age_or_its_date_says(lines: list[tuple[str, str]], expected_s: float) -> None:
+def test_a_response_is_as_old_as_its_age_or_its_date_says(lines: list[tuple[str, str]], expected_s: float) -> None:
     assert fresh_s(cached("max-age=60"), *lines) == expected_s
 
 
 @pytest.mark.parametrize("names", ["Origin", "Accept, accept-encoding", "User-Agent, Cookie", ""])
-def test_an_answer_may_vary_by_what_all_requests_of_ours_have_alike(names: str) -> None:
+def test_a_response_that_varies_only_by_headers_equal_in_all_our_requests_is_cached(names: str) -> None:
     assert fresh_s(cached("max-age=60"), ("Vary", names)) == 58
 
 
 @pytest.mark.parametrize("names", ["*", "Accept, *", "If-None-Match", "a b", "Accept; *", "\xff"])
-def test_an_answer_that_varies_otherwise_is_not_kept(names: str) -> None:
+def test_a_response_that_varies_otherwise_is_not_cached(names: str) -> None:
     assert fresh_s(cached("max-age=60"), ("Vary", names)) is None
 
 
 @pytest.mark.parametrize("etag", ['"v1"', 'W/"v1"', '""', '"' + "x" * (MAX_ETAG_CHARACTERS - 2) + '"'])
-def test_an_etag_is_asked_with_as_it_stands(etag: str) -> None:
+def test_a_conditional_request_sends_the_etag_unchanged(etag: str) -> None:
     terms = terms_of(headers(("ETag", etag), ("Last-Modified", date(-60))), ARRIVAL)
 
     assert terms is not None
@@ -188,7 +186,7 @@ def test_an_etag_is_asked_with_as_it_stands(etag: str) -> None:
         [],
     ],
 )
-def test_without_a_plain_etag_the_date_is_asked_with(etags: list[str]) -> None:
+def test_without_a_valid_etag_a_conditional_request_sends_the_date(etags: list[str]) -> None:
     lines = [("ETag", etag) for etag in etags]
 
     terms = terms_of(headers(*lines, ("Last-Modified", "Sunday, 06-Nov-94 08:49:37 GMT")), ARRIVAL)
@@ -200,8 +198,8 @@ def test_without_a_plain_etag_the_date_is_asked_with(etags: list[str]) -> None:
 @pytest.mark.parametrize(
     "modified", ["", "0", "yesterday", date(0), date(60), "Thu, 01 Jan 1960 00:00:00 GMT", "Mon, 1" + " " * 60_000]
 )
-def test_a_date_that_says_nothing_is_not_asked_with(modified: str) -> None:
-    """Nor one of this very second, within which the picture may change again."""
+def test_a_useless_date_is_not_sent_in_a_conditional_request(modified: str) -> None:
+    """That includes a date in the current second, in which the picture may still change again."""
     assert terms_of(headers(("Last-Modified", modified)), ARRIVAL) is None
     terms = terms_of(headers(("Last-Modified", modified), cached("max-age=60")), ARRIVAL)
     assert terms is not None
@@ -228,13 +226,13 @@ DATED = CacheTerms(None, NOW_S - 60, ARRIVAL.monotonic_s)
         (DATED, [("ETag", '"v1"')], False),
     ],
 )
-def test_a_304_that_names_another_answer_is_not_about_ours(
+def test_a_304_with_another_etag_or_date_does_not_confirm_the_cached_response(
     known: CacheTerms, lines: list[tuple[str, str]], expected: bool
 ) -> None:
     assert confirms(known, headers(*lines)) is expected
 
 
-def test_a_304_renews_what_it_says_and_keeps_what_to_ask_with() -> None:
+def test_a_304_renews_the_lifetime_and_keeps_the_etag_and_the_date() -> None:
     later = Arrival(NOW_S + 100, ARRIVAL.monotonic_s + 100, 0)
 
     assert renewed(KNOWN, headers(cached("max-age=60")), later) == CacheTerms(
@@ -265,7 +263,9 @@ ANY = st.lists(LINE, max_size=8).map(lambda lines: headers(*lines))
 
 
 @given(ANY, ANY)
-def test_whatever_a_server_says_is_bounded_and_can_be_asked_with(first: HTTPHeaderDict, second: HTTPHeaderDict) -> None:
+def test_whatever_a_server_sends_lifetimes_are_bounded_and_conditions_are_printable(
+    first: HTTPHeaderDict, second: HTTPHeaderDict
+) -> None:
     for terms in (terms_of(first, ARRIVAL), renewed(KNOWN, second, ARRIVAL)):
         if terms is None:
             continue
@@ -279,7 +279,7 @@ def test_whatever_a_server_says_is_bounded_and_can_be_asked_with(first: HTTPHead
 
 
 @given(ANY, st.sampled_from(["no-store", "private", "PRIVATE", "No-Store"]))
-def test_whatever_else_a_server_says_it_may_forbid_to_keep_an_answer(others: HTTPHeaderDict, word: str) -> None:
+def test_a_server_can_forbid_caching_whatever_its_other_headers(others: HTTPHeaderDict, word: str) -> None:
     others.add("Cache-Control", word)
 
     assert terms_of(others, ARRIVAL) is None
@@ -287,7 +287,7 @@ def test_whatever_else_a_server_says_it_may_forbid_to_keep_an_answer(others: HTT
 
 
 @given(ANY)
-def test_nothing_is_fresh_that_its_server_gave_no_lifetime(others: HTTPHeaderDict) -> None:
+def test_a_response_without_a_lifetime_is_never_fresh(others: HTTPHeaderDict) -> None:
     others.discard("Cache-Control")
     others.discard("Expires")
 
@@ -296,7 +296,7 @@ def test_nothing_is_fresh_that_its_server_gave_no_lifetime(others: HTTPHeaderDic
     assert terms is None or terms.fresh_until_s == ARRIVAL.monotonic_s
 
 
-def test_hostile_headers_cost_no_time() -> None:
+def test_hostile_headers_take_little_time() -> None:
     lines = [
         (name, text * 60_000) for name in ("Cache-Control", "ETag", "Age", "Date", "Vary") for text in ('"', "9", ",")
     ]

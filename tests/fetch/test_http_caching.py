@@ -1,4 +1,4 @@
-"""A picture whose embedding is kept is asked for only as its server demands, and not downloaded again in vain."""
+"""If a picture's embedding is cached, the worker requests the picture only when HTTP demands it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["start"]
 
 
 @pytest.mark.parametrize("header", [FRESH, "Cache-Control: s-maxage=600, max-age=0"])
-def test_a_fresh_answer_is_asked_for_once(header: str, start: Start) -> None:
+def test_a_fresh_picture_is_requested_once(header: str, start: Start) -> None:
     pictures = start(says(header))
 
     assert [is_known(pictures.fetch()) for _ in range(3)] == [False, True, True]
@@ -35,7 +35,9 @@ def test_a_fresh_answer_is_asked_for_once(header: str, start: Start) -> None:
         ([DATED], "if-modified-since: sun, 06 nov 1994 08:49:37 gmt"),
     ],
 )
-def test_any_other_that_can_be_asked_about_is_downloaded_once(headers: list[str], condition: str, start: Start) -> None:
+def test_a_stale_picture_is_downloaded_once_and_then_confirmed_by_conditional_requests(
+    headers: list[str], condition: str, start: Start
+) -> None:
     pictures = start(says(*headers))
 
     assert [is_known(pictures.fetch()) for _ in range(3)] == [False, True, True]
@@ -44,7 +46,7 @@ def test_any_other_that_can_be_asked_about_is_downloaded_once(headers: list[str]
     assert pictures.counts == (0, 2, 1)
 
 
-def test_asking_about_a_known_answer_changes_nothing_else_of_the_request_and_needs_no_new_connection(
+def test_a_conditional_request_differs_only_by_its_condition_and_uses_the_kept_connection(
     start: Start,
 ) -> None:
     pictures = start(says(ETAG))
@@ -68,7 +70,7 @@ def test_asking_about_a_known_answer_changes_nothing_else_of_the_request_and_nee
         ["ETag: " + '"' + "x" * 5_000 + '"'],
     ],
 )
-def test_what_may_not_be_kept_or_cannot_be_asked_about_is_downloaded_each_time(
+def test_a_picture_that_must_not_be_cached_or_cannot_be_confirmed_is_downloaded_each_time(
     headers: list[str], start: Start
 ) -> None:
     pictures = start(says(*headers))
@@ -79,7 +81,7 @@ def test_what_may_not_be_kept_or_cannot_be_asked_about_is_downloaded_each_time(
     assert pictures.fetcher.kept_bytes == 0
 
 
-def test_a_picture_that_has_changed_is_downloaded_and_known_from_then_on(start: Start) -> None:
+def test_a_picture_that_has_changed_is_downloaded_and_cached_from_then_on(start: Start) -> None:
     newer = says('ETag: "v2"', body=b"newer")
     pictures = start(by_turns(says(ETAG), gives(b"newer", "200 OK", 'ETag: "v2"'), newer))
 
@@ -102,7 +104,7 @@ def test_without_its_embedding_a_picture_is_downloaded(start: Start) -> None:
     assert pictures.asked == ["", ""]
 
 
-def test_an_embedding_that_is_forgotten_while_the_server_is_asked_still_answers(start: Start) -> None:
+def test_an_embedding_that_is_evicted_during_the_conditional_request_is_still_used(start: Start) -> None:
     def script(exchange: Exchange) -> None:
         if "if-none-match" in exchange.headers:
             pictures.embeddings.clear()
@@ -114,7 +116,7 @@ def test_an_embedding_that_is_forgotten_while_the_server_is_asked_still_answers(
     assert is_known(pictures.fetch())
 
 
-def test_a_304_says_anew_for_how_long(start: Start) -> None:
+def test_a_304_sets_the_picture_s_lifetime_anew(start: Start) -> None:
     pictures = start(by_turns(says(ETAG), says(ETAG, FRESH)))
 
     assert [is_known(pictures.fetch()) for _ in range(3)] == [False, True, True]
@@ -122,20 +124,20 @@ def test_a_304_says_anew_for_how_long(start: Start) -> None:
     assert pictures.counts == (1, 1, 1)
 
 
-def test_a_304_may_forbid_to_keep_the_answer_any_longer(start: Start) -> None:
+def test_a_304_can_forbid_to_cache_the_picture_any_longer(start: Start) -> None:
     pictures = start(by_turns(says(ETAG), says(ETAG, "Cache-Control: no-store"), says(ETAG)))
 
     assert [is_known(pictures.fetch()) for _ in range(3)] == [False, True, False]
 
 
-def test_urls_that_differ_by_more_than_a_fragment_know_nothing_of_each_other(start: Start) -> None:
+def test_urls_that_differ_by_more_than_a_fragment_share_no_cache_entry(start: Start) -> None:
     pictures = start(says(FRESH))
 
     paths = ("/a", "/a#top", "/a?", "/a?signature=1", "/A")
     assert [is_known(pictures.fetch(path)) for path in paths] == [False, True, False, False, False]
 
 
-def test_an_answer_behind_a_redirect_is_not_kept(start: Start) -> None:
+def test_a_picture_behind_a_redirect_is_not_cached(start: Start) -> None:
     def script(exchange: Exchange) -> None:
         if exchange.path == "/old":
             exchange.answer(status="301 Moved", headers=["Location: /new", ETAG, FRESH])
@@ -148,7 +150,7 @@ def test_an_answer_behind_a_redirect_is_not_kept(start: Start) -> None:
     assert pictures.fetcher.kept_bytes == 0
 
 
-def test_where_a_known_url_leads_elsewhere_by_now_nobody_else_is_told_its_etag(start: Start) -> None:
+def test_an_etag_is_not_sent_to_the_target_of_a_redirect(start: Start) -> None:
     def moved(exchange: Exchange) -> None:
         exchange.redirect("/new") if exchange.path == "/old" else exchange.answer(IMAGE)
 
@@ -159,7 +161,7 @@ def test_where_a_known_url_leads_elsewhere_by_now_nobody_else_is_told_its_etag(s
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "403 Forbidden", "500 Oops", "206 Partial Content"])
-def test_a_stale_answer_stands_in_for_no_failure(status: str, start: Start) -> None:
+def test_a_stale_picture_is_not_used_in_place_of_a_failure(status: str, start: Start) -> None:
     pictures = start(
         by_turns(says(ETAG, "Cache-Control: max-age=0, stale-if-error=600"), gives(IMAGE, status, "Retry-After: 60"))
     )
@@ -168,7 +170,7 @@ def test_a_stale_answer_stands_in_for_no_failure(status: str, start: Start) -> N
     assert failure_of(pictures.fetch).code == "http_status"
 
 
-def test_the_rules_for_urls_hold_for_known_ones_too(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_the_url_policy_also_applies_to_cached_urls(serve: Serve, make_fetcher: MakeFetcher) -> None:
     pictures = Pictures(serve(says(FRESH)), make_fetcher, hosts="127.0.0.*")
     pictures.fetch()
 
@@ -176,7 +178,7 @@ def test_the_rules_for_urls_hold_for_known_ones_too(serve: Serve, make_fetcher: 
     assert failure_of(lambda: pictures.fetcher.fetch(pictures.server.url(host="h.example"))).code == "host_not_allowed"
 
 
-def test_the_server_of_a_stale_answer_is_looked_up_and_judged_again(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_the_host_of_a_stale_picture_is_looked_up_and_checked_again(serve: Serve, make_fetcher: MakeFetcher) -> None:
     answers = ["127.0.0.1"]
     server = serve(says(ETAG))
     options = {"ports": str(server.port), "resolve": lambda *_: list(answers), "max_connections": 0}
@@ -188,14 +190,14 @@ def test_the_server_of_a_stale_answer_is_looked_up_and_judged_again(serve: Serve
     assert failure_of(lambda: pictures.fetcher.fetch(url)).code == "address_blocked"
 
 
-def test_a_server_that_does_not_answer_is_no_reason_to_use_what_is_stale(start: Start) -> None:
+def test_a_stale_picture_is_not_used_if_its_server_does_not_respond(start: Start) -> None:
     pictures = start(by_turns(says(ETAG), Exchange.stall), timeout_s=0.5)
     pictures.fetch()
 
     assert failure_of(pictures.fetch).code == "fetch_timeout"
 
 
-def test_jobs_that_ask_about_a_known_picture_at_the_same_moment_ask_once(start: Start) -> None:
+def test_simultaneous_jobs_for_a_fresh_picture_make_no_further_request(start: Start) -> None:
     pictures = start(says(FRESH))
     pictures.fetch()
     shared = CoalescingFetcher(pictures.fetcher, 5.0)

@@ -1,4 +1,4 @@
-"""Connections are reused for speed, and nothing of one job reaches another."""
+"""Connections are reused for speed, but no data of one job reaches another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_one_connection_serves_many_downloads(serve: Serve, make_fetcher: MakeFe
     assert server.connections == 1
 
 
-def test_chunked_answers_keep_the_connection_too(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_chunked_response_keeps_the_connection_usable(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(
         lambda exchange: exchange.send(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
@@ -47,7 +47,7 @@ def test_a_connection_that_its_server_is_about_to_close_is_not_kept(
     assert server.connections == 3
 
 
-def test_an_interim_answer_keeps_the_connection(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_an_interim_response_keeps_the_connection_usable(serve: Serve, make_fetcher: MakeFetcher) -> None:
     def script(exchange: Exchange) -> None:
         exchange.send(b"HTTP/1.1 103 Early Hints\r\nConnection: close\r\n\r\n")
         exchange.answer(IMAGE)
@@ -70,7 +70,7 @@ def test_a_name_is_looked_up_once_per_connection(serve: Serve, make_fetcher: Mak
     for _ in range(5):
         fetcher.fetch(server.url(host="h.example"))
     assert lookups == ["h.example"]
-    # Another name for the same address is another host: its answers are judged on their own.
+    # Another name for the same address is another host, whose addresses are checked separately.
     fetcher.fetch(server.url(host="other.example"))
     assert lookups == ["h.example", "other.example"]
     assert server.connections == 2
@@ -84,7 +84,7 @@ def test_an_old_connection_is_not_used_again(serve: Serve, make_fetcher: MakeFet
     assert server.connections == 3
 
 
-def test_only_so_many_idle_connections_are_kept(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_the_number_of_idle_connections_is_bounded(serve: Serve, make_fetcher: MakeFetcher) -> None:
     together = threading.Barrier(6)
 
     def script(exchange: Exchange) -> None:
@@ -101,14 +101,14 @@ def test_only_so_many_idle_connections_are_kept(serve: Serve, make_fetcher: Make
         thread.start()
     for thread in threads:
         thread.join()
-    # One more kept connection than before: its socket and the watchdog's duplicate. The server runs in this process:
-    # up to six ends of its own.
+    # The fetcher keeps one connection more than before: a socket and the watchdog's duplicate. The server, in this
+    # process, has up to six ends of connections.
     assert open_descriptors() - before <= 2 + 6
     assert server.connections == 6
 
 
 @pytest.mark.parametrize("ending", ["hang-up", "unasked bytes"])
-def test_a_connection_that_the_server_has_spoilt_is_replaced(
+def test_a_connection_that_the_server_closed_or_on_which_it_sent_unasked_bytes_is_replaced(
     ending: str, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     fetched, spoilt = threading.Event(), threading.Event()
@@ -133,10 +133,10 @@ def test_a_connection_that_the_server_has_spoilt_is_replaced(
 
 
 @pytest.mark.parametrize("surplus", [b"poison", b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison" * 1_000])
-def test_what_comes_with_an_answer_never_becomes_part_of_the_next(
+def test_surplus_bytes_after_a_response_never_become_part_of_the_next(
     surplus: bytes, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
-    """What a server sends only once the next request is on its way cannot be told from that request's answer."""
+    """The surplus arrives with the response; what arrives after the next request is sent looks like its response."""
 
     def script(exchange: Exchange) -> None:
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(IMAGE) + IMAGE + surplus)
@@ -144,13 +144,13 @@ def test_what_comes_with_an_answer_never_becomes_part_of_the_next(
     server = serve(script)
     fetcher = make_fetcher(server)
     assert [fetcher.fetch(server.url()) for _ in range(5)] == [IMAGE] * 5
-    assert server.connections == 5  # nor is a server that sent too much asked again on that connection
+    assert server.connections == 5  # no connection on which the server sent too much is used again
 
 
-def test_what_comes_a_moment_after_an_answer_is_not_the_next_ones_either(
+def test_surplus_bytes_that_arrive_late_never_become_part_of_the_next_response(
     serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
-    """As where Nagle's algorithm holds the second of two answers back until something more is said."""
+    """Nagle's algorithm, for example, delays the second of two responses until the next packet."""
     first: list[Exchange] = []
 
     def script(exchange: Exchange) -> None:
@@ -162,7 +162,7 @@ def test_what_comes_a_moment_after_an_answer_is_not_the_next_ones_either(
     server = serve(script)
     fetcher = make_fetcher(server, connection_quiet_s=QUIET_S)
     assert [fetcher.fetch(server.url(path)) for path in ("/first", "/next")] == [b"/first", b"/next"]
-    time.sleep(QUIET_S)  # both may be used again, and one is spoilt
+    time.sleep(QUIET_S)  # now both connections could be used again, but one has unread bytes
     with ThreadPoolExecutor(2) as pool:
         paths = ["/third", "/fourth"]
         assert list(pool.map(lambda path: fetcher.fetch(server.url(path)), paths)) == [b"/third", b"/fourth"]
@@ -177,7 +177,7 @@ def test_a_connection_that_has_been_quiet_is_used_again(serve: Serve, make_fetch
     assert server.connections == 1
 
 
-def test_a_second_answer_sent_at_once_over_tls_is_not_the_next_ones_either(
+def test_a_second_response_sent_at_once_over_tls_never_answers_the_next_request(
     serve: Serve, make_fetcher: MakeFetcher, tmp_path: Path
 ) -> None:
     authority = trustme.CA()
@@ -196,7 +196,7 @@ def test_a_second_answer_sent_at_once_over_tls_is_not_the_next_ones_either(
     fetcher = make_fetcher(server, ca_file=str(tmp_path / "ca.pem"), resolve=lambda *_: ["127.0.0.1"])
     assert [fetcher.fetch(server.url(host="h.example")) for _ in range(4)] == [IMAGE] * 4
     assert server.connections == 4
-    assert resumed == [False] * 4  # a new connection is new to the server: no session of another job's is resumed
+    assert resumed == [False] * 4  # no new connection resumes the TLS session of another job
 
 
 def test_a_kept_connection_is_not_used_for_another_scheme(serve: Serve, make_fetcher: MakeFetcher) -> None:
@@ -207,7 +207,7 @@ def test_a_kept_connection_is_not_used_for_another_scheme(serve: Serve, make_fet
     assert len(server.requests) == 1
 
 
-def test_no_host_pushes_out_the_connections_of_the_others(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_no_host_displaces_the_kept_connections_of_others(serve: Serve, make_fetcher: MakeFetcher) -> None:
     greedy_together = threading.Barrier(8)
 
     def greedy_script(exchange: Exchange) -> None:
@@ -222,10 +222,10 @@ def test_no_host_pushes_out_the_connections_of_the_others(serve: Serve, make_fet
             assert list(pool.map(fetcher.fetch, [greedy.url()] * 8)) == [IMAGE] * 8
     fetcher.fetch(modest.url())
     assert modest.connections == 1
-    assert greedy.connections == 8 + 6 + 6  # two of eight are kept
+    assert greedy.connections == 8 + 6 + 6  # after the first round, two of the eight connections are kept
 
 
-def test_a_connection_closed_just_as_it_is_used_costs_no_attempt(
+def test_a_kept_connection_that_closes_just_as_it_is_used_does_not_count_as_an_attempt(
     serve: Serve, make_fetcher: MakeFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.fetch.retries.MAX_ATTEMPTS", 1)
@@ -246,7 +246,7 @@ def test_a_connection_closed_just_as_it_is_used_costs_no_attempt(
 @pytest.mark.parametrize(
     "status", ["404 Not Found", "500 Oops", "204 No Content", "206 Partial Content", "101 Switching Protocols"]
 )
-def test_an_unread_answer_never_reaches_the_next_download(
+def test_an_unread_response_never_reaches_the_next_download(
     status: str, serve: Serve, make_fetcher: MakeFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.fetch.retries.MAX_ATTEMPTS", 1)
@@ -272,7 +272,7 @@ def test_cookies_are_never_kept(serve: Serve, make_fetcher: MakeFetcher) -> None
     assert all("cookie" not in request.lower() for request in server.requests)
 
 
-def test_the_environment_has_no_say(
+def test_proxies_and_credentials_from_the_environment_are_ignored(
     serve: Serve, make_fetcher: MakeFetcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     proxy = serve(lambda exchange: exchange.answer(b"from the proxy"))
@@ -317,7 +317,7 @@ def test_a_closed_fetcher_leaves_no_descriptor_and_no_thread(serve: Serve, make_
     fetcher.fetch(server.url())
     code_of(fetcher, "http://127.0.0.1/")
     fetcher.close()
-    assert open_descriptors() - before <= 1  # the server's end of the connection
+    assert open_descriptors() - before <= 1  # the server's end of the connection, in this process
     for thread in threading.enumerate():
         if thread.name == "fetch-deadlines":
             thread.join(5)

@@ -1,4 +1,4 @@
-"""Servers that lie about what may be kept get nothing by it, and what is kept of URLs is bounded and says nothing."""
+"""Servers gain nothing by lies about caching; the cache's memory is bounded, and it contains no URLs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fetch.conftest import IMAGE, failure_of
 __all__ = ["start"]
 
 
-def test_a_304_that_nobody_asked_for_is_a_failure_as_ever(start: Start) -> None:
+def test_a_304_to_an_unconditional_request_is_a_failure(start: Start) -> None:
     pictures = start(unchanged(ETAG, FRESH))
 
     assert failure_of(pictures.fetch).code == "http_status"
@@ -21,14 +21,14 @@ def test_a_304_that_nobody_asked_for_is_a_failure_as_ever(start: Start) -> None:
 
 
 @pytest.mark.parametrize("other", [['ETag: "v2"'], ["ETag: v1"], ['ETag: "v1"', 'ETag: "v2"']])
-def test_a_304_about_another_answer_is_not_believed(other: list[str], start: Start) -> None:
+def test_after_a_304_with_another_etag_the_picture_is_downloaded(other: list[str], start: Start) -> None:
     pictures = start(by_turns(says(ETAG), unchanged(*other), says(ETAG)))
 
     assert [is_known(pictures.fetch()) for _ in range(3)] == [False, False, True]
     assert pictures.asked == ["", 'if-none-match: "v1"', "", 'if-none-match: "v1"']
 
 
-def test_a_server_that_says_nothing_but_304_gets_two_requests_and_a_failure(start: Start) -> None:
+def test_a_server_that_responds_304_even_without_a_condition_is_asked_only_once_more(start: Start) -> None:
     pictures = start(by_turns(says(ETAG), unchanged('ETag: "v2"')))
     pictures.fetch()
 
@@ -39,7 +39,7 @@ def test_a_server_that_says_nothing_but_304_gets_two_requests_and_a_failure(star
 @pytest.mark.parametrize(
     "framing", ["Content-Length: 5", "Transfer-Encoding: chunked", "Content-Length: 0", "Content-Length: x", "X: x"]
 )
-def test_the_body_of_a_304_answers_no_other_request(framing: str, start: Start) -> None:
+def test_a_body_after_a_304_never_becomes_the_next_response(framing: str, start: Start) -> None:
     body = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"
     pictures = start(by_turns(says(ETAG), unchanged(ETAG, framing, then=body), says()))
     pictures.fetch()
@@ -59,7 +59,7 @@ def test_a_304_that_announces_a_body_ends_its_connection(framing: str, start: St
     assert pictures.server.connections == 2
 
 
-def test_thousands_of_urls_stay_within_their_bytes(start: Start) -> None:
+def test_the_cache_of_many_urls_stays_within_its_bytes(start: Start) -> None:
     pictures = start(says(FRESH, ETAG), max_bytes=20_000)
 
     for number in range(100):
@@ -70,7 +70,7 @@ def test_thousands_of_urls_stay_within_their_bytes(start: Start) -> None:
     assert not is_known(pictures.fetch("/0"))
 
 
-def test_what_is_kept_takes_no_more_memory_than_is_counted(start: Start) -> None:
+def test_the_cache_occupies_no_more_memory_than_it_counts(start: Start) -> None:
     pictures = start(lambda exchange: says(FRESH, f'ETag: "{exchange.path}{"x" * 200}"')(exchange), max_bytes=10**6)
     pictures.fetch("/warm-up")
     pictures.server.requests.clear()
@@ -88,13 +88,13 @@ def test_what_is_kept_takes_no_more_memory_than_is_counted(start: Start) -> None
         for name in ("fetch/http_cache", "concurrency/lru", "fetch/freshness")
     ]
     lines = after.filter_traces(ours).compare_to(before.filter_traces(ours), "filename")
-    # The parser of headers has made the ETags.
+    # The parser of headers, not our modules, allocated the ETags.
     etags_bytes = sum(sys.getsizeof(entry.terms.etag) for entry in pictures.fetcher._entries.values())
     grown_bytes = sum(line.size_diff for line in lines) + etags_bytes
     assert 0.6 * pictures.fetcher.kept_bytes < grown_bytes <= pictures.fetcher.kept_bytes
 
 
-def test_no_url_is_kept(start: Start) -> None:
+def test_the_cache_contains_no_url(start: Start) -> None:
     pictures = start(says(FRESH, ETAG))
     pictures.fetch("/image.png?X-Amz-Signature=CANARY")
 

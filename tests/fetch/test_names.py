@@ -1,4 +1,4 @@
-"""From a name to the address that is dialled: every answer is judged, once, and a judged one is dialled."""
+"""A name is looked up once per connection; all its addresses are checked, and only a checked one is dialled."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ PRIVATE_ANSWERS: list[list[str]] = [
 
 
 @pytest.mark.parametrize("answers", PRIVATE_ANSWERS, ids=str)
-def test_a_name_with_an_answer_that_is_not_public_is_refused_whole(
+def test_a_name_is_refused_if_one_of_its_addresses_is_not_public(
     answers: list[str], make_fetcher: MakeFetcher, dialled: list[Any]
 ) -> None:
     assert code_of(make_fetcher(resolve=lambda *_: answers), "http://h.example/") == "address_blocked"
     assert dialled == []
 
 
-def test_a_rebinding_name_gains_nothing(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_dns_rebinding_is_refused(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE, headers=["Connection: close"]))
     lookups: list[tuple[str, int]] = []
 
@@ -51,14 +51,12 @@ def test_a_rebinding_name_gains_nothing(serve: Serve, make_fetcher: MakeFetcher)
     url = f"http://rebind.example:{server.port}/"
     assert fetcher.fetch(url) == IMAGE
     assert lookups == [("rebind.example", server.port)]
-    # The exception covers 127.0.0.1 only; on this port nothing else may be dialled.
+    # The exception covers only 127.0.0.1, so no other address may be dialled at this port.
     assert code_of(fetcher, url) == "port_not_allowed"
     assert len(server.requests) == 1
 
 
-def test_the_address_that_was_judged_is_dialled_and_the_name_is_asked_for(
-    serve: Serve, make_fetcher: MakeFetcher
-) -> None:
+def test_the_checked_address_is_dialled_and_the_request_names_the_host(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE))
     fetcher = make_fetcher(server, resolve=lambda *_: ["127.0.0.1"])
     assert fetcher.fetch(f"http://H.example.:{server.port}/a?b") == IMAGE
@@ -66,7 +64,7 @@ def test_the_address_that_was_judged_is_dialled_and_the_name_is_asked_for(
     assert f"Host: h.example:{server.port}\r\n" in server.requests[0]
 
 
-def test_an_international_name_is_looked_up_and_asked_for_in_its_ascii_form(
+def test_an_international_name_is_looked_up_and_requested_in_its_ascii_form(
     serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE))
@@ -81,7 +79,7 @@ def test_an_international_name_is_looked_up_and_asked_for_in_its_ascii_form(
     assert f"Host: xn--fa-hia.example:{server.port}\r\n" in server.requests[0]
 
 
-def test_a_connection_that_ended_elsewhere_is_not_used(
+def test_a_connection_that_reached_another_address_is_not_used(
     serve: Serve, make_fetcher: MakeFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE))
@@ -91,7 +89,7 @@ def test_a_connection_that_ended_elsewhere_is_not_used(
     assert server.requests == []
 
 
-def test_at_most_three_addresses_are_dialled_the_families_by_turns(
+def test_at_most_three_addresses_are_dialled_alternating_between_the_families(
     make_fetcher: MakeFetcher, dialled: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.fetch.retries.MAX_ATTEMPTS", 1)
@@ -111,7 +109,7 @@ def test_a_name_that_does_not_exist_is_looked_up_once(make_fetcher: MakeFetcher)
     assert len(lookups) == 1
 
 
-def test_a_name_server_that_is_away_is_asked_again(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_look_up_that_fails_temporarily_is_repeated(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE))
     lookups = []
 
@@ -125,7 +123,7 @@ def test_a_name_server_that_is_away_is_asked_again(serve: Serve, make_fetcher: M
     assert len(lookups) == 2
 
 
-def test_hanging_look_ups_end_with_the_fetch_and_are_bounded_in_number() -> None:
+def test_hanging_look_ups_end_at_the_download_s_deadline_and_their_number_is_bounded() -> None:
     hanging, free = threading.Semaphore(0), threading.Event()
 
     def resolve(_host: str, _port: int) -> list[str]:
@@ -144,7 +142,7 @@ def test_hanging_look_ups_end_with_the_fetch_and_are_bounded_in_number() -> None
     ]
 
 
-def test_a_domain_whose_name_servers_are_silent_does_not_halt_all_look_ups() -> None:
+def test_a_domain_whose_name_servers_are_silent_does_not_block_other_look_ups() -> None:
     free = threading.Event()
 
     def resolve(host: str, _port: int) -> list[str]:
@@ -162,9 +160,9 @@ def test_a_domain_whose_name_servers_are_silent_does_not_halt_all_look_ups() -> 
 
 
 class TestExceptions:
-    """``NAMESHOT_FETCH_ALLOW``: what it lifts, and what it does not."""
+    """Which rules an exception in ``NAMESHOT_FETCH_ALLOW`` lifts, and which it does not."""
 
-    def test_an_excepted_address_may_be_fetched_by_number_and_by_any_name(
+    def test_an_excepted_address_may_be_fetched_by_its_number_and_by_any_name(
         self, serve: Serve, make_fetcher: MakeFetcher
     ) -> None:
         server = serve(lambda exchange: exchange.answer(IMAGE))
@@ -172,13 +170,11 @@ class TestExceptions:
         for host in ("127.0.0.1", "localhost", "minio", "metadata.google.internal", "h.example"):
             assert fetcher.fetch(server.url(host=host)) == IMAGE
 
-    def test_localhost_is_found_by_the_systems_resolver(self, serve: Serve, make_fetcher: MakeFetcher) -> None:
+    def test_the_system_s_resolver_finds_localhost(self, serve: Serve, make_fetcher: MakeFetcher) -> None:
         server = serve(lambda exchange: exchange.answer(IMAGE))
         assert make_fetcher(server).fetch(server.url(host="localhost")) == IMAGE
 
-    def test_only_the_excepted_ones_among_the_answers_are_dialled(
-        self, serve: Serve, make_fetcher: MakeFetcher
-    ) -> None:
+    def test_only_the_excepted_addresses_of_a_name_are_dialled(self, serve: Serve, make_fetcher: MakeFetcher) -> None:
         server = serve(lambda exchange: exchange.answer(IMAGE))
         fetcher = make_fetcher(server, resolve=lambda *_: ["::1", "10.0.0.1", "127.0.0.1"])
         assert fetcher.fetch(server.url(host="localhost")) == IMAGE
@@ -194,7 +190,7 @@ class TestExceptions:
             ("http://h.example:8099/", ["::ffff:127.0.0.1"], "port_not_allowed"),
         ],
     )
-    def test_another_address_or_port_stays_refused(
+    def test_other_addresses_and_ports_stay_refused(
         self, url: str, answers: list[str], code: str, make_fetcher: MakeFetcher, dialled: list[Any]
     ) -> None:
         fetcher = make_fetcher(allow="127.0.0.1/32:8099", resolve=lambda *_: answers)
@@ -216,11 +212,11 @@ class TestExceptions:
             ("ftp://127.0.0.1:8099/", "scheme_not_allowed"),
         ],
     )
-    def test_what_no_exception_could_lift_is_not_even_looked_up(
+    def test_a_url_that_no_exception_permits_is_not_looked_up(
         self, url: str, code: str, make_fetcher: MakeFetcher, dialled: list[Any]
     ) -> None:
         def resolve(_host: str, _port: int) -> list[str]:
-            raise AssertionError("looked up")
+            raise AssertionError("the name was looked up")
 
         fetcher = make_fetcher(allow="127.0.0.1/32:8099", resolve=resolve)
         assert code_of(fetcher, url) == code

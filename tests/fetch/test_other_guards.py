@@ -1,4 +1,4 @@
-"""Two other guards against SSRF judge the same addresses: what one of them blocks, we block too."""
+"""We block every address that either of two other guards against SSRF blocks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ssrfguard_blocks(address: Address) -> bool:
 
 def requests_hardened_blocks(address: Address) -> bool:
     try:
-        # A literal address: getaddrinfo asks nobody.
+        # For a literal address getaddrinfo asks no name server.
         requests_hardened.ip_filter.get_ip_address(str(address), 80, allow_loopback=False)
     except requests_hardened.ip_filter.InvalidIPAddress:
         return True
@@ -32,7 +32,7 @@ def requests_hardened_blocks(address: Address) -> bool:
 
 @pytest.fixture(autouse=True, scope="module")
 def on_any_machine() -> Iterator[None]:
-    """requests-hardened judges IPv6 only where there is some."""
+    """Otherwise requests-hardened checks IPv6 addresses only on machines with IPv6."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(requests_hardened.ip_filter, "allowed_gai_family", lambda: socket.AF_UNSPEC)
         yield
@@ -41,7 +41,7 @@ def on_any_machine() -> Iterator[None]:
 GUARDS: list[Blocks] = [ssrfguard_blocks, requests_hardened_blocks]
 both_guards = pytest.mark.parametrize("blocks", GUARDS, ids=["ssrfguard", "requests-hardened"])
 
-#: Every range that any of the tables names, and those that ipaddress knows by its properties.
+#: Every range in one of the tables, and the ranges behind the properties of Python's ipaddress.
 NETWORKS = {
     *NOT_PUBLIC_IPV4,
     *NOT_PUBLIC_IPV6,
@@ -68,17 +68,17 @@ def boundaries() -> Iterator[Address]:
 
 
 def disguises(address: IPv4Address) -> Iterator[IPv6Address]:
-    """IPv6 addresses from which a translator, a tunnel or a careless stack makes this IPv4 address."""
+    """Yield IPv6 addresses that a translator, a tunnel or a careless stack turns into this IPv4 address."""
     number, inverted = int(address), int(address) ^ 0xFFFFFFFF
     for prefix in (
-        *("::", "::ffff:0:0", "::ffff:0:0:0", "64:ff9b::", "64:ff9b:1::", "64:ff9b:1:ffff::"),  # ends in it
+        *("::", "::ffff:0:0", "::ffff:0:0:0", "64:ff9b::", "64:ff9b:1::", "64:ff9b:1:ffff::"),  # at the end
         *("2606:4700::5efe:0:0", "2606:4700::200:5efe:0:0", "fe80::5efe:0:0"),  # ISATAP
     ):
         yield IPv6Address(int(IPv6Address(prefix)) | number)
     yield IPv6Address(0x2002 << 112 | number << 80 | 1)  # 6to4
     teredo = 0x20010000 << 96
-    yield IPv6Address(teredo | number << 64 | 0xFEFEFEFE)  # its server
-    yield IPv6Address(teredo | 0x08080808 << 64 | inverted)  # its client
+    yield IPv6Address(teredo | number << 64 | 0xFEFEFEFE)  # as the server
+    yield IPv6Address(teredo | 0x08080808 << 64 | inverted)  # as the client
 
 
 EDGES = sorted(set(boundaries()), key=lambda address: (address.version, int(address)))
@@ -86,18 +86,18 @@ DISGUISES = [other for edge in EDGES if isinstance(edge, IPv4Address) for other 
 
 
 @both_guards
-def test_no_edge_of_any_range_is_open_here_and_blocked_there(blocks: Blocks) -> None:
+def test_no_edge_of_any_range_is_public_here_and_blocked_by_another_guard(blocks: Blocks) -> None:
     assert len(EDGES) > 300
     assert [str(address) for address in EDGES if is_public(address) and blocks(address)] == []
 
 
 @both_guards
-def test_no_ipv4_address_in_disguise_is_open_here_and_blocked_there(blocks: Blocks) -> None:
+def test_no_ipv4_address_in_disguise_is_public_here_and_blocked_by_another_guard(blocks: Blocks) -> None:
     assert len(DISGUISES) > 1_000
     assert [str(address) for address in DISGUISES if is_public(address) and blocks(address)] == []
 
 
-def test_no_disguise_of_an_ipv4_address_is_open_at_all() -> None:
+def test_no_ipv4_address_in_disguise_is_public() -> None:
     assert [str(address) for address in DISGUISES if is_public(address)] == []
 
 
@@ -113,11 +113,11 @@ ANY_ADDRESS = st.one_of(
 @both_guards
 @settings(deadline=None)
 @given(address=ANY_ADDRESS)
-def test_no_address_is_open_here_and_blocked_there(blocks: Blocks, address: Address) -> None:
+def test_no_address_is_public_here_and_blocked_by_another_guard(blocks: Blocks, address: Address) -> None:
     assert not is_public(address) or not blocks(address)
 
 
 @pytest.mark.parametrize("text", ["1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "127.0.0.1", "::1", "100.64.0.1"])
-def test_the_other_guards_are_really_asked(text: str) -> None:
+def test_the_other_guards_permit_public_addresses_and_block_others(text: str) -> None:
     address = ip_address(text)
     assert [blocks(address) for blocks in GUARDS] == [not is_public(address)] * 2

@@ -1,4 +1,4 @@
-"""Downloads through the operator's proxy, which is told judged addresses and never names."""
+"""Downloads through the operator's proxy, to which the worker sends checked addresses and never names."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def proxy() -> Iterator[ForwardingProxy]:
 
 @pytest.fixture
 def through(proxy: ForwardingProxy, make_fetcher: MakeFetcher) -> MakeFetcher:
-    """Makes fetchers that use the proxy, and find every name on 127.0.0.1."""
+    """Make fetchers that use the proxy and resolve every name to 127.0.0.1."""
 
     def make(*servers: ScriptedServer, **options: object) -> BytesFetcher:
         route = Proxy.parsed(proxy.url, str(options.pop("direct", "")), bool(options.pop("tunnels_http", False)))
@@ -62,7 +62,7 @@ def tls_server(serve: Serve, tmp_path: Path) -> ScriptedServer:
     return serve(answer, tls=context)
 
 
-def test_http_goes_in_absolute_form_to_the_judged_address_and_names_the_host(
+def test_an_http_request_names_the_checked_address_in_absolute_form_and_the_host(
     proxy: ForwardingProxy, through: MakeFetcher, serve: Serve
 ) -> None:
     server = serve(answer)
@@ -72,7 +72,7 @@ def test_http_goes_in_absolute_form_to_the_judged_address_and_names_the_host(
     assert f"\r\nHost: h.example:{server.port}\r\n" in request
 
 
-def test_https_goes_through_a_tunnel_to_the_judged_address_and_checks_the_name(
+def test_https_uses_a_tunnel_to_the_checked_address_and_checks_the_certificate_s_name(
     proxy: ForwardingProxy, through: MakeFetcher, tls_server: ScriptedServer, tmp_path: Path
 ) -> None:
     fetcher = through(tls_server, ca_file=str(tmp_path / "ca.pem"))
@@ -83,7 +83,7 @@ def test_https_goes_through_a_tunnel_to_the_judged_address_and_checks_the_name(
     assert code_of(fetcher, tls_server.url(host="other.example")) == "tls_failed"
 
 
-def test_http_goes_through_a_tunnel_if_the_operator_says_so(
+def test_http_uses_a_tunnel_if_the_operator_chooses_so(
     proxy: ForwardingProxy, through: MakeFetcher, serve: Serve
 ) -> None:
     server = serve(answer)
@@ -92,7 +92,7 @@ def test_http_goes_through_a_tunnel_if_the_operator_says_so(
     assert server.requests[0].startswith("GET /image.png HTTP/1.1\r\nHost: h.example:")
 
 
-def test_the_proxy_is_told_the_user_name_and_the_server_is_not(
+def test_credentials_are_sent_to_the_proxy_and_not_to_the_server(
     make_fetcher: MakeFetcher, serve: Serve, tls_server: ScriptedServer, tmp_path: Path
 ) -> None:
     with ForwardingProxy(credentials="us%er:p:ss") as guarded:
@@ -105,17 +105,19 @@ def test_the_proxy_is_told_the_user_name_and_the_server_is_not(
             unknown = make_fetcher(server, proxy=Proxy.parsed(guarded.url), **options)
             failure = failure_of(functools.partial(unknown.fetch, url))
             assert (failure.code, failure.retryable) == ("connect_failed", False)
-            assert "the worker's proxy asks for another user name or password" in failure.message
+            assert "the worker's proxy requires a valid user name and password" in failure.message
 
 
-def test_addresses_are_judged_before_the_proxy_hears_of_them(proxy: ForwardingProxy, through: MakeFetcher) -> None:
+def test_addresses_are_checked_before_anything_is_sent_to_the_proxy(
+    proxy: ForwardingProxy, through: MakeFetcher
+) -> None:
     fetcher = through(resolve=lambda *_: ["10.0.0.1"])
     assert code_of(fetcher, "http://h.example/a.png") == "address_blocked"
     assert code_of(fetcher, "https://169.254.169.254/a.png") == "address_blocked"
     assert proxy.requests == []
 
 
-def test_a_redirect_is_judged_too(proxy: ForwardingProxy, through: MakeFetcher, serve: Serve) -> None:
+def test_the_target_of_a_redirect_is_checked_too(proxy: ForwardingProxy, through: MakeFetcher, serve: Serve) -> None:
     server = serve(lambda exchange: exchange.redirect("http://10.0.0.1/a.png"))
     assert code_of(through(server), server.url(host="h.example")) == "address_blocked"
     assert len(proxy.requests) == 1
@@ -150,12 +152,14 @@ def test_a_connection_through_the_proxy_is_reused(proxy: ForwardingProxy, throug
         assert proxy.connections == before + 1
 
 
-def test_a_proxy_that_is_away_is_named_and_not_blamed_on_the_host(make_fetcher: MakeFetcher, serve: Serve) -> None:
+def test_an_unreachable_proxy_is_named_as_the_cause_and_does_not_count_against_the_host(
+    make_fetcher: MakeFetcher, serve: Serve
+) -> None:
     server = serve(answer)
     with ForwardingProxy() as gone:
         pass
     fetcher = make_fetcher(server, proxy=Proxy.parsed(gone.url), **RESOLVES_TO_LOOPBACK)
-    for _ in range(12):  # as many failures of a host would open its circuit
+    for _ in range(12):  # as many failures of a host would open the host's circuit
         failure = failure_of(lambda: fetcher.fetch(server.url(host="h.example")))
         assert (failure.code, failure.retryable) == ("connect_failed", True)
         assert "the worker's proxy cannot be reached" in failure.message
@@ -175,7 +179,7 @@ def test_a_tunnel_that_the_proxy_refuses_is_a_failed_connection(
 
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "502 Bad Gateway", "503 Busy", "504 Late", "511 Sign in"])
-def test_a_status_that_may_be_the_proxy_s_own_is_not_blamed_on_the_server_alone(
+def test_a_status_that_may_come_from_the_proxy_is_reported_as_such(
     make_fetcher: MakeFetcher, through: MakeFetcher, serve: Serve, status: str
 ) -> None:
     refusing = serve(lambda exchange: exchange.answer(b"<html>", status=status))
@@ -191,7 +195,7 @@ def test_a_status_that_may_be_the_proxy_s_own_is_not_blamed_on_the_server_alone(
         assert f"responded with status {status[:3]}, not 200" in failure.message
 
 
-def test_a_tunnel_is_tried_to_the_next_address_if_the_proxy_cannot_reach_one(
+def test_if_the_proxy_cannot_reach_an_address_the_next_one_is_tried(
     make_fetcher: MakeFetcher, tls_server: ScriptedServer, tmp_path: Path
 ) -> None:
     with ForwardingProxy(unreachable=("127.0.0.2",)) as proxy:
@@ -207,7 +211,7 @@ def test_a_tunnel_is_tried_to_the_next_address_if_the_proxy_cannot_reach_one(
 
 
 @pytest.mark.parametrize("reply", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 2_000, b"x" * 100_000])
-def test_a_proxy_that_speaks_no_http_is_one_that_cannot_be_used(
+def test_a_proxy_that_does_not_speak_http_cannot_be_used(
     make_fetcher: MakeFetcher, serve: Serve, tls_server: ScriptedServer, reply: bytes
 ) -> None:
     def script(exchange: Exchange) -> None:
@@ -261,7 +265,7 @@ def test_an_exception_that_is_no_address_is_refused_by_the_setting_s_name() -> N
         Proxy.parsed("", "minio")
 
 
-def test_neither_failures_nor_the_proxy_s_repr_hold_its_password(make_fetcher: MakeFetcher, serve: Serve) -> None:
+def test_neither_failures_nor_the_proxy_s_repr_contain_its_password(make_fetcher: MakeFetcher, serve: Serve) -> None:
     server = serve(answer)
     with ForwardingProxy() as gone:
         pass

@@ -1,4 +1,4 @@
-"""Each hop is judged like a first request; at most three; a redirect's body is never read."""
+"""Each redirect's target is checked like a first URL; at most three are followed; their bodies are never read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fetch.servers import Exchange
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 @pytest.mark.parametrize("location", ["/to", "to", "//127.0.0.1:{port}/to", "http://127.0.0.1:{port}/to#x", "?to"])
-def test_a_redirect_is_followed_wherever_it_is_relative_to(
+def test_relative_and_absolute_redirects_are_followed(
     status: str, location: str, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     def script(exchange: Exchange) -> None:
@@ -51,13 +51,13 @@ def test_a_redirect_is_followed_wherever_it_is_relative_to(
         ("//[", "bad_redirect"),
         ("http://127.0.0.1 @h.example/", "invalid_url"),
         ("http:///", "invalid_url"),
-        ("http://user@127.0.0.1:{port}/to", "invalid_url"),  # to itself: judged again, though it was just asked
+        ("http://user@127.0.0.1:{port}/to", "invalid_url"),  # a redirect to the same server is checked again
         ("http://127.1:{port}/to", "invalid_url"),
         ("http://127.0.0.1/to", "address_blocked"),
         ("https://127.0.0.1:22/to", "port_not_allowed"),
     ],
 )
-def test_a_redirect_that_breaks_a_rule_has_that_rules_code(
+def test_a_redirect_that_breaks_a_rule_fails_with_that_rule_s_code(
     location: str, code: str, serve: Serve, make_fetcher: MakeFetcher, connected: list[Any]
 ) -> None:
     server = serve(lambda exchange: exchange.redirect(location.replace("{port}", str(server.port))))
@@ -88,7 +88,7 @@ def test_three_redirects_are_followed_and_a_fourth_is_not(serve: Serve, make_fet
     assert len(server.requests) == 4
 
 
-def test_a_loop_is_seen_at_once(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_loop_of_redirects_fails_at_once(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(lambda exchange: exchange.redirect("/image.png#again"))
     assert code_of(make_fetcher(server), server.url()) == "too_many_redirects"
     assert len(server.requests) == 1
@@ -111,7 +111,7 @@ def test_the_body_of_a_redirect_is_not_read(framing: str, serve: Serve, make_fet
 
     server = serve(script)
     assert make_fetcher(server).fetch(server.url("/from")) == IMAGE
-    assert sent_bytes[0] < 20_000_000  # what the sockets' buffers hold
+    assert sent_bytes[0] < 20_000_000  # the capacity of the sockets' buffers
 
 
 def test_a_redirect_without_a_body_leaves_the_connection_usable(serve: Serve, make_fetcher: MakeFetcher) -> None:
@@ -120,7 +120,9 @@ def test_a_redirect_without_a_body_leaves_the_connection_usable(serve: Serve, ma
     assert server.connections == 1
 
 
-def test_a_redirect_that_says_it_has_a_body_and_has_none_is_not_kept(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_connection_is_not_reused_after_a_redirect_with_contradictory_framing(
+    serve: Serve, make_fetcher: MakeFetcher
+) -> None:
     def script(exchange: Exchange) -> None:
         if exchange.path == "/to":
             exchange.answer(IMAGE)
@@ -169,7 +171,7 @@ def test_bytes_of_a_location_that_are_not_utf_8_are_percent_encoded(serve: Serve
     assert make_fetcher(server).fetch(server.url("/from")) == IMAGE
 
 
-def test_a_redirect_s_fault_is_told_as_the_redirect_s(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_failure_after_a_redirect_says_that_the_redirect_led_there(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(lambda exchange: exchange.redirect("http://user:pw@h.example/"))
     with pytest.raises(JobFailed) as failed:
         make_fetcher(server).fetch(server.url())
@@ -178,9 +180,7 @@ def test_a_redirect_s_fault_is_told_as_the_redirect_s(serve: Serve, make_fetcher
 
 
 @pytest.mark.parametrize("most", [0, 5])
-def test_as_many_redirects_are_followed_as_the_operator_wants(
-    most: int, serve: Serve, make_fetcher: MakeFetcher
-) -> None:
+def test_the_operator_sets_how_many_redirects_are_followed(most: int, serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(lambda exchange: exchange.redirect(f"/{int(exchange.path[1:]) + 1}"))
     assert code_of(make_fetcher(server, max_redirects=most), server.url("/1")) == "too_many_redirects"
     assert len(server.requests) == most + 1

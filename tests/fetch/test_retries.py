@@ -1,4 +1,4 @@
-"""Transient failures are tried again with growing pauses, within the download's own time."""
+"""After a transient failure a download is repeated, after growing pauses, until its deadline."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_failure_that_lasts_is_reported_after_a_few_attempts(
 
 
 @pytest.mark.parametrize("trouble", FINAL)
-def test_a_failure_that_would_only_repeat_itself_is_reported_at_once(
+def test_a_failure_that_is_not_transient_is_reported_at_once(
     trouble: str, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     server = serve(FINAL[trouble])
@@ -84,7 +84,7 @@ def test_a_silent_server_is_tried_again_while_time_is_left(
     assert make_fetcher(server).fetch(server.url()) == IMAGE
 
 
-def test_a_server_may_say_when_to_come_back(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_server_may_say_how_long_to_wait(serve: Serve, make_fetcher: MakeFetcher) -> None:
     arrived_s: list[float] = []
 
     def script(exchange: Exchange) -> None:
@@ -99,7 +99,9 @@ def test_a_server_may_say_when_to_come_back(serve: Serve, make_fetcher: MakeFetc
     assert arrived_s[1] - arrived_s[0] >= 1
 
 
-def test_a_server_that_wants_more_time_than_is_left_is_not_waited_for(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_server_that_asks_for_a_pause_beyond_the_deadline_is_not_asked_again(
+    serve: Serve, make_fetcher: MakeFetcher
+) -> None:
     server = serve(lambda exchange: exchange.answer(status="503 Down", headers=["Retry-After: 3600"]))
     started_s = time.monotonic()
     assert code_of(make_fetcher(server), server.url()) == "http_status"
@@ -107,7 +109,7 @@ def test_a_server_that_wants_more_time_than_is_left_is_not_waited_for(serve: Ser
     assert len(server.requests) == 1
 
 
-def test_pauses_grow_and_differ() -> None:
+def test_pauses_grow_and_are_random() -> None:
     failure = FetchFailed("connect_failed", "no.")
     first = {pause_before_next_s(failure, 1, 10.0) for _ in range(50)}
     assert len(first) > 40

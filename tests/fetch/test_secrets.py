@@ -1,4 +1,4 @@
-"""A signed URL is a secret: no message, log line, exception or repr may hold any of it."""
+"""A signed URL is a secret: no message, log line, exception or repr may contain any of it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PATHS: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_path_through_a_download_shows_the_url(
+def test_no_outcome_of_a_download_shows_the_url(
     path: str, serve: Serve, make_fetcher: MakeFetcher, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve(PATHS[path])
@@ -80,7 +80,7 @@ def test_no_refusal_shows_the_url(url: str, make_fetcher: MakeFetcher, caplog: p
     shows_nothing(lambda: fetcher.fetch(url), caplog)
 
 
-def test_an_exception_that_nobody_foresaw_shows_only_its_type(
+def test_an_unexpected_exception_shows_only_its_type(
     make_fetcher: MakeFetcher, caplog: pytest.LogCaptureFixture
 ) -> None:
     def resolve(host: str, _port: int) -> list[str]:
@@ -92,7 +92,7 @@ def test_an_exception_that_nobody_foresaw_shows_only_its_type(
 
 
 def shows_nothing(fetch: Callable[[], object], caplog: pytest.LogCaptureFixture) -> None:
-    """Run a download with all logging on; look for the secrets in everything it leaves behind."""
+    """Run a download with all logging on, and search everything that it leaves behind for the secrets."""
     caplog.set_level(logging.DEBUG)
     seen = ""
     with warnings.catch_warnings(record=True) as caught:
@@ -101,7 +101,7 @@ def shows_nothing(fetch: Callable[[], object], caplog: pytest.LogCaptureFixture)
             fetch()
         except JobFailed as failure:
             seen = "".join(traceback.format_exception(failure)) + repr(failure) + str(failure) + repr(failure.args)
-            # The lines of this very file that the traceback quotes.
+            # The traceback quotes these lines of this file.
             seen = "\n".join(line for line in seen.splitlines() if "fetcher.fetch(" not in line)
     seen += caplog.text + "".join(str(warning.message) for warning in caught)
     for secret in SECRETS:

@@ -1,4 +1,4 @@
-"""The ``requests`` session: what was not judged has no way out."""
+"""The ``requests`` session sends no request whose address was not checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def session() -> GuardedSession:
     return Fetcher(UrlPolicy.parsed("80", "", ""), max_bytes=1, timeout_s=1)._session
 
 
-def test_a_request_that_was_not_judged_is_not_sent(session: GuardedSession, dialled: list[Any]) -> None:
+def test_a_request_to_an_unchecked_address_is_not_sent(session: GuardedSession, dialled: list[Any]) -> None:
     for send in (session.get, session.post, session.head):
         with pytest.raises(TypeError, match="CheckedRequest"):
             send("http://h.example/")
@@ -25,6 +25,6 @@ def test_a_request_that_was_not_judged_is_not_sent(session: GuardedSession, dial
     assert dialled == []
 
 
-def test_the_session_follows_nothing_and_trusts_nothing(session: GuardedSession) -> None:
+def test_the_session_follows_no_redirects_and_ignores_the_environment(session: GuardedSession) -> None:
     assert list(session.resolve_redirects(requests.Response(), requests.PreparedRequest())) == []
     assert session.trust_env is False

@@ -15,7 +15,7 @@ def test_ports_are_a_list() -> None:
 
 
 @pytest.mark.parametrize("text", ["", ",", "http", "0", "65536", "-1", "80;443", "80 443", "٨٠"])
-def test_a_port_that_is_none_is_refused_in_one_sentence(text: str) -> None:
+def test_a_value_that_is_no_port_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(SettingsError, match=r"^NAMESHOT_FETCH_PORTS .*\.$"):
         parse_ports(text)
 
@@ -51,7 +51,7 @@ def test_exceptions_are_networks_and_ports() -> None:
         "1.2.3:*",
     ],
 )
-def test_an_exception_that_is_none_is_refused_in_one_sentence(text: str) -> None:
+def test_a_value_that_is_no_network_with_a_port_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(SettingsError, match=r"^NAMESHOT_FETCH_ALLOW .*CIDR:PORT.*\.$"):
         parse_allow(text)
 

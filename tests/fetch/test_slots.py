@@ -1,4 +1,4 @@
-"""So many downloads at once from one host, and from one address whatever its names; the others wait their turn."""
+"""The downloads from one host, and from one address under any names, are limited; further ones wait for a slot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.fetch.slots import Slots
 
 
 class Crowd:
-    """A script that answers once it is told to, and knows how many requests stood before it at once."""
+    """A script that responds once `open` is set, and records how many requests it had at a time at most."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -34,7 +34,7 @@ class Crowd:
             self._now += 1
             self.most = max(self.most, self._now)
         self.open.wait(10)
-        time.sleep(0.01)  # for others to come, if they may
+        time.sleep(0.01)  # so that further requests could arrive
         with self._lock:
             self._now -= 1
         exchange.answer(IMAGE)
@@ -61,7 +61,7 @@ def until(condition: Callable[[], bool]) -> None:
     ],
 )
 @pytest.mark.parametrize("kept", [False, True], ids=["new connections", "kept connections"])
-def test_no_more_downloads_run_at_once_than_a_host_may_have(
+def test_no_more_downloads_than_permitted_run_from_one_host_at_once(
     host_of: Callable[[int], str], kept: bool, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     crowd = Crowd()
@@ -80,7 +80,9 @@ def test_no_more_downloads_run_at_once_than_a_host_may_have(
     assert crowd.most == 3
 
 
-def test_each_hop_of_a_redirect_takes_a_slot_of_its_own_host_only(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_each_request_of_a_redirect_occupies_only_a_slot_of_its_own_host(
+    serve: Serve, make_fetcher: MakeFetcher
+) -> None:
     crowd = Crowd()
     server = serve(lambda exchange: exchange.redirect(target.url(host="b.example")))
     target = serve(crowd)
@@ -96,7 +98,7 @@ def test_each_hop_of_a_redirect_takes_a_slot_of_its_own_host_only(serve: Serve, 
 
 @contextmanager
 def stalled(fetcher: Fetcher, server: ScriptedServer) -> Iterator[None]:
-    """A download from a server that never answers is under way."""
+    """Keep a download from a server that never responds running."""
     scope = CancelScope(time.monotonic() + 60)
     with ThreadPoolExecutor(1) as pool:
         download = pool.submit(fetcher.fetch, server.url(), scope=scope)
@@ -108,7 +110,7 @@ def stalled(fetcher: Fetcher, server: ScriptedServer) -> Iterator[None]:
             assert isinstance(download.exception(), Cancelled)
 
 
-def test_a_busy_host_holds_up_no_other(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_busy_host_delays_no_other(serve: Serve, make_fetcher: MakeFetcher) -> None:
     busy = serve(lambda exchange: exchange.stall())
     free = serve(lambda exchange: exchange.answer(IMAGE), address="127.0.0.2")
     fetcher = make_fetcher(busy, free, per_host=1, timeout_s=60)
@@ -120,7 +122,7 @@ def test_a_host_without_a_free_slot_in_time_is_unavailable(serve: Serve, make_fe
     server = serve(lambda exchange: exchange.stall())
     fetcher = make_fetcher(server, per_host=1, timeout_s=60, resolve=lambda *_: ["127.0.0.1"])
     with stalled(fetcher, server):
-        for host in ("127.0.0.1", "other.example"):  # by name, and by address
+        for host in ("127.0.0.1", "other.example"):  # by address and by name
             started_s = time.monotonic()
             failure = failure_of(partial(fetcher.fetch, server.url(host=host), scope=within(0.3)))
             assert (failure.code, failure.retryable) == ("host_unavailable", True)
@@ -163,7 +165,7 @@ def test_every_end_of_a_download_frees_its_slots(trouble: str, serve: Serve, mak
     assert (fetcher._hosts._names._slots, fetcher._hosts.addresses._slots) == ({}, {})
 
 
-def test_slots_go_to_who_has_waited_longest_and_none_is_lost() -> None:
+def test_a_free_slot_goes_to_the_download_that_has_waited_longest() -> None:
     slots = Slots(1)
     slots.take("h", in_(10))
     order: list[int] = []
@@ -186,8 +188,8 @@ def test_slots_go_to_who_has_waited_longest_and_none_is_lost() -> None:
     assert slots._slots == {}
 
 
-def test_a_slot_that_comes_as_its_waiter_leaves_goes_to_the_next() -> None:
-    """Hand-overs race with cancellations, time-outs and each other; in the end every slot is free."""
+def test_no_slot_is_lost_when_a_download_stops_waiting_just_as_it_gets_one() -> None:
+    """Slots pass on while waiting downloads are cancelled or time out; in the end every slot is free."""
     slots = Slots(2)
 
     def work(seed: int) -> None:
@@ -205,7 +207,7 @@ def test_a_slot_that_comes_as_its_waiter_leaves_goes_to_the_next() -> None:
 
 
 @pytest.mark.parametrize("host", ["h.example", "127.0.0.1"])
-def test_a_host_that_stalls_for_one_queue_still_has_slots_for_those_that_matter_more(
+def test_a_host_that_stalls_for_one_queue_has_slots_left_for_more_important_ones(
     host: str, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     arrived = threading.Semaphore(0)

@@ -1,6 +1,7 @@
-"""A server may be as slow as the time for a download allows: no other limit ends it sooner.
+"""A server may be slow: the limits on connecting and on silence grow with a download's timeout.
 
-The limits that hold where there is little time are made small here, so that a second is longer than each of them.
+`little_patience` reduces the limits that hold for short timeouts to 0.1 s. A download with a long timeout must all the
+same survive a second of silence.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def silent_after(*pieces: bytes) -> Script:
-    """Sends the pieces, each after a silence."""
+    """Return a script that sends the pieces, each after a silence."""
 
     def script(exchange: Exchange) -> None:
         for piece in pieces:
@@ -88,13 +89,13 @@ def test_a_name_server_may_be_slow(serve: Serve, make_fetcher: MakeFetcher) -> N
 @pytest.mark.parametrize(
     ("timeout_s", "connect_s", "silence_s"), [(1, 3, 8), (10, 3, 8), (60, 18, 48), (3_600, 1_080, 2_880)]
 )
-def test_patience_grows_with_the_time_for_a_download(timeout_s: float, connect_s: float, silence_s: float) -> None:
+def test_the_limits_of_a_download_grow_with_its_timeout(timeout_s: float, connect_s: float, silence_s: float) -> None:
     policy = UrlPolicy(frozenset({80}))
     dialer = Dialer(policy, BoundedResolver(), Slots(1), timeout_s=timeout_s)
     assert (dialer.connect_s, dialer.silence_s) == pytest.approx((connect_s, silence_s))
 
 
-def test_some_time_is_left_after_as_many_dead_addresses_and_after_silence_as_are_waited_for() -> None:
+def test_some_time_is_left_after_all_permitted_dead_addresses_and_after_a_silence() -> None:
     dialer = Dialer(UrlPolicy(frozenset({80})), BoundedResolver(), Slots(1), timeout_s=60)
     assert MAX_DIALS * dialer.connect_s < 60
     assert dialer.silence_s < 60

@@ -1,4 +1,4 @@
-"""Certificates are checked against the name in the URL, though it is an address that is dialled."""
+"""Certificates are checked against the name in the URL, although the worker dials an address."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def trusting(authority: trustme.CA, tmp_path: Path) -> dict[str, object]:
-    """Options of a fetcher that trusts our authority and finds every name on 127.0.0.1."""
+    """Return options of a fetcher that trusts our authority and resolves every name to 127.0.0.1."""
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return {"ca_file": str(tmp_path / "ca.pem"), "resolve": lambda *_: ["127.0.0.1"]}
 
@@ -87,7 +87,7 @@ def test_any_other_certificate_is_refused(
     assert server.requests == []
 
 
-def test_a_private_authority_is_not_trusted_unasked(
+def test_a_private_authority_is_not_trusted_by_default(
     serve: Serve, make_fetcher: MakeFetcher, authority: trustme.CA
 ) -> None:
     server = serve(answer, tls=context_for(authority.issue_cert("h.example")))
@@ -129,7 +129,7 @@ def test_a_handshake_that_stalls_ends_at_the_deadline(
 
 
 @pytest.mark.parametrize("delay", ["header", "body", "kept connection"])
-def test_tls_does_not_hide_a_drip_from_the_deadline(
+def test_the_deadline_also_ends_a_slow_drip_over_tls(
     delay: str, serve: Serve, make_fetcher: MakeFetcher, authority: trustme.CA, trusting: dict[str, object]
 ) -> None:
     def script(exchange: Exchange) -> None:
@@ -148,7 +148,7 @@ def test_tls_does_not_hide_a_drip_from_the_deadline(
     assert 0.39 < time.monotonic() - started_s < 2
 
 
-def test_a_server_that_hangs_up_in_the_handshake_may_be_tried_again(
+def test_a_server_that_hangs_up_in_the_handshake_is_a_retryable_failure(
     serve: Serve, make_fetcher: MakeFetcher, trusting: dict[str, object]
 ) -> None:
     def hang_up(sock: object, _over: threading.Event) -> None:
@@ -179,10 +179,12 @@ def test_a_redirect_from_https_to_http_is_refused_and_the_other_way_is_followed(
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])
-def test_an_authority_file_that_cannot_be_used_is_one_sentence_at_once(content: str | None, tmp_path: Path) -> None:
+def test_an_unusable_authority_file_is_reported_in_one_sentence_at_once(content: str | None, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_text(content)
 
-    with pytest.raises(SettingsError, match=r"NAMESHOT_FETCH_CA_FILE is .*ca\.pem', which holds no certificates"):
+    with pytest.raises(
+        SettingsError, match=r"NAMESHOT_FETCH_CA_FILE is .*ca\.pem', but the worker cannot read PEM certificates"
+    ):
         Fetcher(UrlPolicy.parsed("443", "", ""), max_bytes=1, timeout_s=1, ca_file=str(file))

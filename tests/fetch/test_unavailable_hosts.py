@@ -1,4 +1,4 @@
-"""A host that only fails is left alone: which failures are its fault, and what its jobs are told meanwhile."""
+"""Downloads from a host that always fails are refused for a while; these tests show which failures count."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def raw(data: bytes) -> Script:
 
 
 def is_left_alone(fetcher: Fetcher, server: ScriptedServer) -> bool:
-    """Whether the next job is refused, and without a request."""
+    """Return whether the next job is refused without a request."""
     before = len(server.requests)
     try:
         fetcher.fetch(server.url("/CANARY?CANARY"))
@@ -74,7 +74,7 @@ NO_FAULTS: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_host_whose_every_download_fails_by_its_fault_is_left_alone(
+def test_a_host_whose_every_download_fails_by_its_fault_gets_no_more_requests(
     fault: str, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     server = serve(FAULTS[fault])
@@ -84,7 +84,7 @@ def test_a_host_whose_every_download_fails_by_its_fault_is_left_alone(
 
 
 @pytest.mark.parametrize("answer", NO_FAULTS)
-def test_an_answer_that_is_no_image_is_not_held_against_its_host(
+def test_a_response_without_a_usable_image_does_not_count_against_its_host(
     answer: str, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     def resolve(_host: str, _port: int) -> list[str]:
@@ -96,7 +96,7 @@ def test_an_answer_that_is_no_image_is_not_held_against_its_host(
     assert not is_left_alone(fetcher, server)
 
 
-def test_a_host_that_refuses_connections_is_left_alone(make_fetcher: MakeFetcher, dialled: list[Any]) -> None:
+def test_a_host_that_refuses_connections_is_not_dialled_again(make_fetcher: MakeFetcher, dialled: list[Any]) -> None:
     fetcher = make_fetcher(resolve=lambda *_: ["1.1.1.1"])
     for _ in range(MIN_BAD):
         assert code_of(fetcher, "http://h.example/") == "connect_failed"
@@ -107,7 +107,7 @@ def test_a_host_that_refuses_connections_is_left_alone(make_fetcher: MakeFetcher
 
 
 @pytest.mark.parametrize("trouble", [socket.gaierror(socket.EAI_AGAIN, "try again"), "hangs"])
-def test_a_name_server_that_fails_is_not_held_against_the_host(
+def test_a_name_server_s_failure_does_not_count_against_the_host(
     trouble: Any, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE))
@@ -128,7 +128,9 @@ def test_a_name_server_that_fails_is_not_held_against_the_host(
     assert fetcher.fetch(server.url(host="h.example")) == IMAGE
 
 
-def test_impatient_and_cancelled_jobs_are_not_held_against_the_host(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_cancelled_jobs_and_jobs_with_short_timeouts_do_not_count_against_the_host(
+    serve: Serve, make_fetcher: MakeFetcher
+) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE) if exchange.path == "/good" else exchange.stall())
     fetcher = make_fetcher(server)
     for _ in range(MIN_BAD):
@@ -145,7 +147,7 @@ def test_impatient_and_cancelled_jobs_are_not_held_against_the_host(serve: Serve
     assert fetcher.fetch(server.url("/good")) == IMAGE
 
 
-def test_a_job_counts_once_however_often_it_is_tried(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_job_counts_once_however_many_attempts_it_makes(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(answers("503 Down"))
     fetcher = make_fetcher(server)
     fail(fetcher, server, MIN_BAD - 1)
@@ -154,16 +156,16 @@ def test_a_job_counts_once_however_often_it_is_tried(serve: Serve, make_fetcher:
     assert is_left_alone(fetcher, server)
 
 
-def test_the_job_that_opens_a_circuit_is_told_why(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_the_job_that_opens_a_circuit_fails_with_the_host_s_own_error(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(answers("503 Down"))
     fetcher = make_fetcher(server)
     fail(fetcher, server, MIN_BAD - 1)
     del server.requests[:]
     assert code_of(fetcher, server.url()) == "http_status"
-    assert len(server.requests) == 1  # its other attempts would be more of what the host suffers from
+    assert len(server.requests) == 1  # further attempts would only burden the host
 
 
-def test_a_redirect_to_a_host_that_is_left_alone_fails_at_once(serve: Serve, make_fetcher: MakeFetcher) -> None:
+def test_a_redirect_to_an_unavailable_host_fails_at_once(serve: Serve, make_fetcher: MakeFetcher) -> None:
     broken = serve(answers("503 Down"))
     server = serve(lambda exchange: exchange.redirect(broken.url()))
     fetcher = make_fetcher(server, broken)

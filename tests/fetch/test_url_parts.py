@@ -1,4 +1,4 @@
-"""What of a URL goes onto the wire, and in which form."""
+"""Which parts of a URL a request contains, and in which form."""
 
 import re
 
@@ -33,7 +33,7 @@ from worker.fetch.url_parts import ascii_host, request_target
         ("/.well-known/x", "/.well-known/x"),
     ],
 )
-def test_a_request_line_has_the_url_as_it_was_written(rest: str, target: str) -> None:
+def test_a_request_line_contains_the_url_as_it_was_written(rest: str, target: str) -> None:
     assert request_target(rest) == target
 
 
@@ -47,7 +47,7 @@ def test_printable_ascii_without_dots_is_never_changed(path: str, query: str) ->
 
 
 @given(st.text(max_size=60))
-def test_whatever_a_url_holds_the_request_line_is_printable_ascii_and_leaves_no_folder(text: str) -> None:
+def test_whatever_a_url_contains_the_request_line_is_printable_ascii_without_dot_segments(text: str) -> None:
     target = request_target(text)
 
     assert re.fullmatch(r"/[\x21-\x7e]*", target)
@@ -69,7 +69,7 @@ def test_whatever_a_url_holds_the_request_line_is_printable_ascii_and_leaves_no_
         ("１２７.0.0.1", "127.0.0.1"),
     ],
 )
-def test_a_host_is_the_one_that_a_browser_asks_for(host: str, known_as: str) -> None:
+def test_a_url_s_host_is_the_one_that_a_browser_would_request(host: str, known_as: str) -> None:
     assert ascii_host(host) == known_as
 
 

@@ -1,4 +1,4 @@
-"""Which URLs are refused, and with which code; nothing here opens a socket."""
+"""Which URLs the policy refuses, and with which code; no test here opens a socket."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_refused_url_has_its_code_and_is_neither_looked_up_nor_dialled(
 
 
 @pytest.mark.parametrize("value", [None, 1, 1.5, True, ["http://h.example/"], b"http://h.example/", {}])
-def test_what_is_no_string_is_no_url(value: Any, fetcher: Fetcher) -> None:
+def test_a_value_that_is_no_string_is_no_url(value: Any, fetcher: Fetcher) -> None:
     assert code_of(fetcher, value) == "invalid_url"
 
 
@@ -175,7 +175,9 @@ def test_every_control_character_is_refused_wherever_it_stands() -> None:
         ("http://h.example/" + "a" * (8192 - len("http://h.example/")), None),
     ],
 )
-def test_an_ordinary_url_says_what_to_dial(url: str, dialled: tuple[str, str, int, str] | None) -> None:
+def test_an_ordinary_url_is_read_as_scheme_host_port_and_path(
+    url: str, dialled: tuple[str, str, int, str] | None
+) -> None:
     target = judge(url)
     if dialled is not None:
         assert (target.scheme, target.host, target.port, target.path) == dialled
@@ -200,8 +202,8 @@ def test_of_several_broken_rules_the_first_is_named(url: str, code: str) -> None
 @pytest.mark.parametrize(
     ("url", "hosts", "code", "advice"),
     [
-        ("http://127.0.0.1:9000/", (), "port_not_allowed", "an exception to NAMESHOT_FETCH_ALLOW for this address and"),
-        ("http://[fd00::1]:9000/", (), "port_not_allowed", "an exception to NAMESHOT_FETCH_ALLOW for this address and"),
+        ("http://127.0.0.1:9000/", (), "port_not_allowed", "an exception in NAMESHOT_FETCH_ALLOW for this address and"),
+        ("http://[fd00::1]:9000/", (), "port_not_allowed", "an exception in NAMESHOT_FETCH_ALLOW for this address and"),
         ("http://10.0.0.1/", (), "address_blocked", "add an exception to NAMESHOT_FETCH_ALLOW"),
         ("http://h.example:9000/", (), "port_not_allowed", "for an address that is not public, add an exception to"),
         ("http://1.1.1.1:0/", (), "port_not_allowed", "not in 1 to 65535"),
@@ -209,12 +211,14 @@ def test_of_several_broken_rules_the_first_is_named(url: str, code: str) -> None
             "http://10.0.0.1:9000/",
             ("h.example",),
             "host_not_allowed",
-            "also needs an exception to NAMESHOT_FETCH_ALLOW",
+            "The host, too, is not public: its address and port need an exception in NAMESHOT_FETCH_ALLOW",
         ),
         ("http://1.1.1.1:9000/", ("h.example",), "host_not_allowed", "The port, too, is outside NAMESHOT_FETCH_PORTS"),
     ],
 )
-def test_a_refusal_names_all_that_the_url_needs(url: str, hosts: tuple[str, ...], code: str, advice: str) -> None:
+def test_a_refusal_names_all_settings_that_the_url_needs(
+    url: str, hosts: tuple[str, ...], code: str, advice: str
+) -> None:
     with pytest.raises(FetchFailed) as caught:
         judge(url, hosts=hosts)
 
@@ -222,11 +226,11 @@ def test_a_refusal_names_all_that_the_url_needs(url: str, hosts: tuple[str, ...]
     assert advice in caught.value.message
 
 
-def test_a_name_of_a_private_address_at_another_port_needs_an_exception_alone() -> None:
+def test_a_private_name_at_another_port_needs_only_an_exception() -> None:
     policy = UrlPolicy(frozenset({80, 443}), parse_allow("127.0.0.9/32:9000"))
     target = policy.check("http://h.example:9000/")
 
-    for address, advice in (("10.0.0.1", "an exception to NAMESHOT_FETCH_ALLOW for this"), ("1.1.1.1", "use port 80")):
+    for address, advice in (("10.0.0.1", "an exception in NAMESHOT_FETCH_ALLOW for this"), ("1.1.1.1", "use port 80")):
         with pytest.raises(FetchFailed, match=f"port_not_allowed: .*{advice}"):
             policy.choose(target, [parse_address(address)])
 
@@ -253,11 +257,11 @@ def test_hosts_are_narrowed_by_globs(host: str, matches: bool) -> None:
             judge(f"http://{host}/", hosts)
 
 
-def test_a_target_does_not_show_its_url_by_accident() -> None:
+def test_the_repr_of_a_target_does_not_show_its_url() -> None:
     assert "secret" not in repr(judge("http://h.example/secret?secret"))
 
 
-# Pieces that parsers stumble over, in any order.
+# Pieces that confuse parsers, in any order.
 PIECES = st.sampled_from(
     [
         *"/?#@:[]%\\.-_ \t\u3002\u200d",
@@ -286,7 +290,7 @@ PIECES = st.sampled_from(
 
 @settings(deadline=None)
 @given(st.sampled_from(["", "http://", "https://h.example"]), st.lists(PIECES, max_size=12))
-def test_any_text_is_a_target_that_may_be_dialled_or_a_failure(start: str, pieces: list[str]) -> None:
+def test_any_text_gives_either_a_permitted_target_or_a_failure(start: str, pieces: list[str]) -> None:
     try:
         target = judge(start + "".join(pieces))
     except FetchFailed as failure:
@@ -295,7 +299,7 @@ def test_any_text_is_a_target_that_may_be_dialled_or_a_failure(start: str, piece
         assert target.port in (80, 443)
         assert target.address is None or is_public(target.address)
         assert target.url.isascii()
-        # What is judged is what would be dialled and asked for: judging it again changes nothing.
+        # The checked parts are those that would be dialled and requested: checking them again changes nothing.
         again = judge(target.url)
         assert (again.host, again.port, again.path) == (target.host, target.port, target.path)
         return

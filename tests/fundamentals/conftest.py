@@ -1,4 +1,4 @@
-"""What these tests stand on: a worker with the bundled checkpoint, a server of its pictures, and our client."""
+"""Fixtures: a worker with the bundled checkpoint, a server of the bundled pictures, and our client."""
 
 import mimetypes
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ __all__ = ["origin", "plain", "start_worker"]
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(start_worker: StartWorker, valkey_of_this_run: ValkeyServer) -> None:
-    """One ready worker for all tests of a file, on servers without jobs of other files."""
+    """One ready worker for all tests of a file, on servers that hold no jobs of other files."""
     with valkey_of_this_run.connect() as connection:
         connection.flushall()
     start_worker("bundled").wait_until_ready()
@@ -25,7 +25,7 @@ def worker(start_worker: StartWorker, valkey_of_this_run: ValkeyServer) -> None:
 
 @pytest.fixture(scope="session")
 def pictures(origin: Origin) -> Callable[[str], str]:
-    """The URL of a bundled picture, by its file's name."""
+    """A function that returns the URL of a bundled picture by its file's name."""
     for name, path in files_by_name().items():
         origin.pages[f"/{name}"] = (mimetypes.guess_type(name)[0] or "image/webp", Path(path).read_bytes())
     return lambda name: origin.url(f"/{name}")
@@ -33,6 +33,6 @@ def pictures(origin: Origin) -> Callable[[str], str]:
 
 @pytest.fixture
 def client(valkey_of_this_run: ValkeyServer) -> Iterator[Client]:
-    """Our client, on the servers of this run."""
+    """Our client, connected to the servers of this run."""
     with Client(valkey_of_this_run.broker_url, valkey_of_this_run.result_backend) as client:
         yield client

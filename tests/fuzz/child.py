@@ -1,7 +1,7 @@
-"""The process that tries inputs: ``python -m tests.fuzz.child MODULE FOLDER``. `tests.fuzz.runs` watches it.
+"""The process that runs inputs: ``python -m tests.fuzz.child MODULE FOLDER``. `tests.fuzz.runs` watches it.
 
-It ends with 0 when its time is up, and otherwise dies of what it found: an exception is written to ``report.txt``, a
-signal kills it, and a hang ends with its watcher's patience. The input is in ``progress`` in each case.
+It ends with 0 when its time is up, and otherwise with its finding: it writes an exception to ``report.txt``, a crash
+kills it, and if it hangs the watcher kills it. In each case the file ``progress`` holds the input.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from tests.fuzz.mutations import inputs
 from tests.fuzz.progress import Progress
 from tests.fuzz.target import Target
 
-#: What one input may take beside what the process has once everything is imported: no target needs a tenth of it.
+#: How much memory an input may use beyond that of the process after all imports; no target needs a tenth of it.
 MEMORY_BYTES: Final = 512 * 1024 * 1024
-#: The exit code of a finding by exception; no interpreter's or libFuzzer's own.
+#: The exit status after an exception; neither Python nor libFuzzer uses it.
 FOUND: Final = 10
 NEVER_S: Final = 1_000_000
 
 
 def main() -> None:
-    """Fuzz, or try one input."""
+    """Fuzz, or run one input."""
     parser = argparse.ArgumentParser()
     parser.add_argument("module")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--input", type=Path, help="try this one only")
+    parser.add_argument("--input", type=Path, help="run only this input")
     parser.add_argument("--blind", action="store_true", help="without Atheris")
     arguments = parser.parse_args()
     faulthandler.enable()
@@ -59,14 +59,14 @@ def main() -> None:
 
 
 def load(module: str) -> Target:
-    """The target of a module."""
+    """Return the target of a module."""
     target = importlib.import_module(module).TARGET
     assert isinstance(target, Target)
     return target
 
 
 def guided(module: str, folder: Path, progress: Progress, ends_s: float, seed: int) -> None:
-    """Let Atheris look for inputs that reach new code; never returns."""
+    """Let Atheris search for inputs that reach new code; never return."""
     import atheris
 
     with atheris.instrument_imports(include=["worker", "producer", "PIL", "json"], enable_loader_override=False):
@@ -83,7 +83,7 @@ def guided(module: str, folder: Path, progress: Progress, ends_s: float, seed: i
         f"-artifact_prefix={folder}/",
         "-verbosity=0",
         "-len_control=0",
-        # Signals are to kill, and time and memory are bounded here, whichever engine runs.
+        # Signals must kill the process, and this module bounds time and memory itself, with or without Atheris.
         *(f"-handle_{name}=0" for name in ("segv", "abrt", "bus", "fpe", "ill", "int", "term", "xfsz")),
         f"-timeout={NEVER_S}",
         "-rss_limit_mb=0",
@@ -91,7 +91,7 @@ def guided(module: str, folder: Path, progress: Progress, ends_s: float, seed: i
 
     def try_in_time(data: bytes) -> None:
         if time.monotonic() > ends_s:
-            os._exit(0)  # libFuzzer tries all seeds first, however long that takes
+            os._exit(0)  # libFuzzer would first run all seeds, however long that takes
         attempt(target, data, progress, folder)
 
     atheris.Setup(["fuzz", *options, str(corpus)], try_in_time)
@@ -99,7 +99,7 @@ def guided(module: str, folder: Path, progress: Progress, ends_s: float, seed: i
 
 
 def limit_memory() -> None:
-    """Have whatever one input wants too much of fail with MemoryError, where Linux tells what is used already."""
+    """On Linux, let allocations beyond `MEMORY_BYTES` fail with MemoryError."""
     with contextlib.suppress(FileNotFoundError):
         status = Path("/proc/self/status").read_text()
         used_bytes = 1024 * int(status.split("VmData:")[1].split()[0])
@@ -107,7 +107,7 @@ def limit_memory() -> None:
 
 
 def attempt(target: Target, data: bytes, progress: Progress, folder: Path) -> None:
-    """Try one input; whatever it raises ends this process."""
+    """Run one input; any exception ends this process."""
     progress.begin(data)
     try:
         if target.run(data):

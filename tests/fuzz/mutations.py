@@ -1,4 +1,4 @@
-"""Mutation without a view of the code: where Atheris has no wheel, and in short runs that are alike each time."""
+"""Mutation without coverage, for systems without a wheel of Atheris and for short, reproducible runs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-#: Lengths and counters are most fragile at their ends.
+#: Extreme values, because lengths and counters fail mostly at their limits.
 _EDGES: Final = (b"\0", b"\x7f", b"\x80", b"\xff", b"\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\0")
 MOST_CHANGES: Final = 6
 
 
 def inputs(seeds: Sequence[bytes], seed: int, max_bytes: int) -> Iterator[bytes]:
-    """The seeds themselves, then mutations of them without end."""
+    """Yield the seeds, then endless mutations of them."""
     yield from seeds
     source = random.Random(seed)
     while True:

@@ -1,4 +1,4 @@
-"""A page of memory that a fuzzing process shares with the one that watches it, and that outlives its death."""
+"""Memory that a fuzzing process shares with its watcher, and that survives the process's death."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import struct
 from pathlib import Path
 from typing import Final
 
-#: Cases judged, inputs begun, bytes of the last input.
+#: The numbers of passed cases and of started inputs, and the last input's length in bytes.
 _HEADER: Final = struct.Struct("<QQQ")
 MAX_INPUT_BYTES: Final = 1 << 20
 
 
 class Progress:
-    """How many cases there were, and the input that was tried last.
+    """The number of cases so far, and the last input.
 
     Args:
-        file: shared with another process by being the same file.
+        file: The file whose memory the processes share.
     """
 
     def __init__(self, file: Path) -> None:
@@ -28,28 +28,28 @@ class Progress:
         self._cases, self._begun, _ = _HEADER.unpack_from(self._memory)
 
     def begin(self, data: bytes) -> None:
-        """An input is about to be tried."""
+        """Record an input that is about to run."""
         self._begun += 1
         self._memory[_HEADER.size : _HEADER.size + len(data)] = data
         _HEADER.pack_into(self._memory, 0, self._cases, self._begun, len(data))
 
     def judged(self) -> None:
-        """It was a case, and nothing was wrong with it."""
+        """Record that the last input was a case and passed."""
         self._cases += 1
         struct.pack_into("<Q", self._memory, 0, self._cases)
 
     @property
     def cases(self) -> int:
-        """Cases judged so far, by whichever process."""
+        """The number of cases that have passed in any process."""
         return int(_HEADER.unpack_from(self._memory)[0])
 
     @property
     def begun(self) -> int:
-        """Inputs tried so far, by whichever process."""
+        """The number of inputs that any process has started."""
         return int(_HEADER.unpack_from(self._memory)[1])
 
     @property
     def last_input(self) -> bytes:
-        """The input tried last."""
+        """The last input that was started."""
         length = _HEADER.unpack_from(self._memory)[2]
         return self._memory[_HEADER.size : _HEADER.size + length]

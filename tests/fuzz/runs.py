@@ -1,4 +1,4 @@
-"""Fuzzing in a process of its own, since what is looked for may kill it; findings as files that can be run again."""
+"""Runs the fuzzer in a separate process, because a finding may kill it, and stores findings as files for replays."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.fuzz.child import FOUND
 from tests.fuzz.progress import Progress
 
 TARGETS: Final = sorted(file.stem for file in Path(__file__).with_name("targets").glob("*.py"))
-#: No input takes a tenth of it: the longest is a download that ends with its deadline.
+#: Ten times as long as any input takes; the longest is a download that ends at its deadline.
 HANGS_AFTER_S: Final = 30.0
-#: Imports, instrumented, on a busy machine.
+#: Enough for instrumented imports on a busy machine.
 STARTS_WITHIN_S: Final = 60.0
-#: A target that goes on dying has been heard.
+#: After this many findings a target is not fuzzed further.
 MOST_FINDINGS: Final = 5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An input that a target did not stand, and how that showed itself."""
+    """An input that made a target fail, and a report of the failure."""
 
     module: str
     input: bytes = field(repr=False)
@@ -43,11 +43,11 @@ class Finding:
 
     @property
     def kind(self) -> str:
-        """The headline without its numbers: findings of one kind are one."""
+        """The headline without its numbers, by which repeated findings are recognised."""
         return re.sub(r"\d+", "0", self.headline)
 
     def write(self, folder: Path) -> Path:
-        """Write it where `read_finding` reads it; the file's name comes from the input."""
+        """Write the finding to a file for `read_finding`, named after the input's digest; return the file."""
         folder.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(self.input).hexdigest()[:12]
         file = folder / f"{self.module.rpartition('.')[2]}-{digest}.json"
@@ -57,14 +57,14 @@ class Finding:
 
 
 def read_finding(file: Path) -> Finding:
-    """What `Finding.write` wrote."""
+    """Read a file that `Finding.write` wrote."""
     record = json.loads(file.read_text())
     return Finding(record["module"], base64.b64decode(record["input"]), record["report"])
 
 
 @dataclass
 class Run:
-    """What became of one target."""
+    """The result of fuzzing one target."""
 
     cases: int = 0
     duration_s: float = 0.0
@@ -72,12 +72,12 @@ class Run:
 
 
 def fuzz(module: str, folder: Path, *, seconds: float, seed: int, blind: bool = False) -> Run:
-    """Fuzz a target for so long; after a finding it goes on with the next seed.
+    """Fuzz a target for ``seconds``; after a finding, go on with the next seed.
 
     Args:
-        module: has the `Target`.
-        folder: an empty one, for what is of no use later.
-        blind: without Atheris, even where there is one.
+        module: The module with the `Target`.
+        folder: An empty folder for temporary files.
+        blind: Whether to mutate without Atheris even if it is installed.
     """
     run = Run()
     progress = Progress(folder / "progress")
@@ -97,14 +97,14 @@ def fuzz(module: str, folder: Path, *, seconds: float, seed: int, blind: bool = 
 
 
 def replay(finding: Finding, folder: Path) -> str | None:
-    """Try a finding's input again; how it fails, or None."""
+    """Run a finding's input again; return the report of its failure, or None if it passes."""
     file = folder / "input"
     file.write_bytes(finding.input)
     return _watch(finding.module, folder, [f"--input={file}"], Progress(folder / "progress"))
 
 
 def _watch(module: str, folder: Path, options: list[str], progress: Progress) -> str | None:
-    """Run the child; how it died, or None when it ended well."""
+    """Run the child; return a report of its death, or None if it ended normally."""
     errors, report = folder / "stderr.txt", folder / "report.txt"
     command = [sys.executable, "-W", "ignore", "-m", "tests.fuzz.child", module, str(folder), *options]
     with errors.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as child:
@@ -124,7 +124,7 @@ def _watch(module: str, folder: Path, options: list[str], progress: Progress) ->
 
 
 def _wait(child: subprocess.Popen[bytes], progress: Progress) -> int | None:
-    """Its exit code; None when it made no progress for too long."""
+    """Return the child's exit status, or None if it made no progress for too long."""
     first = begun = progress.begun
     starts_by_s = time.monotonic() + STARTS_WITHIN_S
     while True:

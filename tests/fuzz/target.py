@@ -1,4 +1,4 @@
-"""What is fuzzed: bytes are turned into a case, and what must hold for every case is asserted."""
+"""A fuzzing target turns bytes into a case and asserts what must hold for every case."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Target:
-    """One thing to fuzz; each module of `tests.fuzz.targets` has one, called ``TARGET``.
+    """Code to fuzz; each module of `tests.fuzz.targets` has one target, called ``TARGET``.
 
     Attributes:
-        run: judges one case; raises whatever it likes when the case is a finding, returns False when the bytes are no
-            case at all.
-        seeds: the bytes to begin with.
-        max_bytes: the longest input worth trying.
+        run: runs one input; raises any exception if the case fails, and returns False if the bytes are no case.
+        seeds: returns the first inputs.
+        max_bytes: the length of the longest useful input.
     """
 
     run: Callable[[bytes], bool]
@@ -25,12 +24,12 @@ class Target:
 
 
 def of_hypothesis(test: Any, max_bytes: int = 4_096) -> Target:
-    """A ``@given`` test as a target: Hypothesis makes its arguments from the bytes."""
+    """Return a ``@given`` test as a target: Hypothesis generates its arguments from the bytes."""
     fuzz_one_input = test.hypothesis.fuzz_one_input
     return Target(lambda data: fuzz_one_input(data) is not None, lambda: random_bytes(max_bytes), max_bytes)
 
 
 def random_bytes(max_bytes: int) -> list[bytes]:
-    """Seeds for a target whose bytes are choices and no format: many, as mutation keeps most of the first choices."""
+    """Return seeds for a target whose bytes encode choices: many, because mutation keeps most of the first choices."""
     source = random.Random(1)
     return [source.randbytes(max_bytes >> source.randrange(6)) for _ in range(500)]

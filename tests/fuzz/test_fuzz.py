@@ -1,4 +1,4 @@
-"""The harness of ``make fuzz``: two seconds of each target, and faults that it must find."""
+"""The harness of ``make fuzz`` runs each target for two seconds, and must find planted faults."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ PLANTED = "tests.fuzz.planted"
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_two_seconds_of_each_target_find_nothing(target: str, tmp_path: Path) -> None:
+def test_fuzzing_each_target_for_two_seconds_finds_no_failure(target: str, tmp_path: Path) -> None:
     run = fuzz(f"tests.fuzz.targets.{target}", tmp_path, seconds=2, seed=1, blind=True)
 
     assert [finding.report for finding in run.findings] == []
@@ -28,7 +28,7 @@ def test_two_seconds_of_each_target_find_nothing(target: str, tmp_path: Path) ->
         ("hoard", "MemoryError"),
     ],
 )
-def test_each_way_to_fail_is_a_finding_that_can_be_tried_again(
+def test_each_kind_of_failure_is_a_finding_that_can_be_replayed(
     fault: str, headline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLANTED", fault)
@@ -45,7 +45,7 @@ def test_each_way_to_fail_is_a_finding_that_can_be_tried_again(
     assert again.strip().endswith(headline)
 
 
-def test_one_seed_makes_the_same_inputs_each_time() -> None:
+def test_equal_seeds_give_equal_inputs() -> None:
     def first(seed: int) -> list[bytes]:
         return [data for data, _ in zip(inputs([b"seed", b"another"], seed, 64), range(100), strict=False)]
 

@@ -13,7 +13,7 @@ MAX_PIXELS = 50_000_000
 
 @pytest.fixture(autouse=True)
 def prepared() -> Iterator[None]:
-    """Pillow as a worker has it."""
+    """Configure Pillow as a worker does."""
     before = Image.MAX_IMAGE_PIXELS
     prepare_pillow(MAX_PIXELS)
     yield
@@ -21,13 +21,13 @@ def prepared() -> Iterator[None]:
 
 
 def code_of(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
-    """The code that decoding these bytes fails with; ``ok`` when it does not."""
+    """Return the code with which decoding the bytes fails, or ``ok`` if it succeeds."""
     failure = _failure(data, max_pixels)
     return "ok" if failure is None else failure.code
 
 
 def sentence_of(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
-    """What decoding these bytes fails with, in words; empty when it does not."""
+    """Return the message with which decoding the bytes fails; empty if it succeeds."""
     failure = _failure(data, max_pixels)
     return "" if failure is None else failure.message
 

@@ -1,4 +1,4 @@
-"""Hostile and damaged files, by the code that they are answered with."""
+"""Hostile and damaged files, by the code with which the worker refuses them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ JPEG, PNG, GIF, WEBP, AVIF, HEIC = (
     encoded(photo(160, 120), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "HEIF")
 )
 
-#: Under Pillow's own limits for a text and for a file.
+#: A text just below Pillow's own limits for a text and for a file.
 LONG_TEXT = chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(("\N{GRINNING FACE}" + "a" * 1_040_000).encode()))
 
 DAMAGED: dict[str, bytes] = {
@@ -101,7 +101,7 @@ DAMAGED: dict[str, bytes] = {
 
 
 def webp_claiming(width: int, height: int) -> bytes:
-    """An extended WebP whose canvas is said to be this large."""
+    """Return an extended WebP whose header claims a canvas of this size."""
     canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     body = b"WEBPVP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + canvas + b"ANIM" + struct.pack("<I", 6) + b"\0" * 6
     frame = b"\0" * 12 + b"\0" * 4 + WEBP[12:]
@@ -152,19 +152,19 @@ def laden_jpeg(*segments: bytes) -> bytes:
     return JPEG[:2] + b"".join(segments) + JPEG[2:]
 
 
-#: From whichever byte of the text one takes for the length of a block, this leads to the end of XMP in a GIF.
+#: The trailer of XMP in a GIF: whichever byte of the text a parser takes for a block's length, it gets to the end.
 XMP_TRAILER = b"\1" + bytes(range(255, -1, -1)) + b"\0"
 
 
 def avif_with_exif(content: bytes, **options: bytes) -> bytes:
-    """An AVIF with EXIF that Pillow would not write: it overwrites a comment with all that leads to it."""
+    """Return an AVIF with EXIF that Pillow would not write; it replaces a comment and the entry that points at it."""
     comment = tiff((0x9286, 7, len(content), b"\0\0\0\x1a"), behind=b"c" * len(content))
     data = encoded(photo(), "AVIF", exif=b"Exif\0\0" + comment, **options)
     start = data.index(comment[:4])
     return data[:start] + content + data[start + len(content) :]
 
 
-#: Whole pictures, with more metadata than Pillow reads.
+#: Complete pictures with more metadata than Pillow reads.
 LADEN: dict[str, bytes] = {
     "PNG, text that unpacks to 100 MB": PNG[:33] + chunk(b"zTXt", b"a\0\0" + deflated(b"\0", 100_000_000)) + PNG[33:],
     "PNG, profile that unpacks to 100 MB": PNG[:33]
@@ -208,7 +208,7 @@ SLOW: dict[str, bytes] = {
     "JPEG of garbage": jpeg_with_segments(b"\0" * 5_000_000),
     "GIF of comments": GIF[:781] + b"\x21\xfe" + b"\xffx" * 2_000_000 + GIF[781:],
     "GIF of zeros": GIF[:781] + b"\0" * 5_000_000 + GIF[781:],
-    # What follows would take Pillow 2 to 28 seconds and up to 1.5 GB.
+    # Pillow alone would need 2 to 28 seconds and up to 1.5 GB for each of the following.
     "JPEG of small EXIF segments": jpeg_with_segments(segment(0xE1, b"Exif\0\0" + b"x" * 1_000) * 19_500),
     "JPEG of Photoshop resources": jpeg_with_segments(
         segment(0xED, b"Photoshop 3.0\0" + (b"8BIM\0\1" + b"\0" * 6) * 5_000) * 330

@@ -1,4 +1,4 @@
-"""Image files, good and bad, made from nothing."""
+"""Makes valid and damaged image files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def chunk(name: bytes, data: bytes = b"", crc_error: int = 0) -> bytes:
 
 
 def png_header(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
-    """Signature and IHDR. Colour types: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGB and alpha."""
+    """Return signature and IHDR. Colour types: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGB and alpha."""
     return PNG_SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
 
 
 def png(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 2, *extra: bytes) -> bytes:
-    """A PNG from its raw, unfiltered rows, without their filter bytes."""
+    """Return a PNG made from raw, unfiltered rows, given without filter bytes."""
     row_bytes = len(rows) // height
     filtered = b"".join(b"\0" + rows[start : start + row_bytes] for start in range(0, len(rows), row_bytes))
     header = png_header(width, height, depth, colour) + b"".join(extra)
@@ -38,7 +38,7 @@ def png(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 2, *
 
 
 def flat_png(width: int, height: int) -> bytes:
-    """A 1-bit PNG of zeros: as few bytes for as many pixels as can be."""
+    """Return a 1-bit PNG of zeros, which has the fewest bytes per pixel."""
     compressor = zlib.compressobj(9)
     row = b"\0" * (1 + (width + 7) // 8)
     data = b"".join(compressor.compress(row) for _ in range(height)) + compressor.flush()
@@ -46,7 +46,7 @@ def flat_png(width: int, height: int) -> bytes:
 
 
 def deflated(byte: bytes, count: int) -> bytes:
-    """What `zlib` unpacks to so many equal bytes, whole millions of them; only the first million is compressed."""
+    """Return data that `zlib` unpacks to ``count`` equal bytes, whole millions; compress a million only once."""
     million = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     block = million.compress(byte * 1_000_000) + million.flush(zlib.Z_FULL_FLUSH)
     checksum = struct.pack(">I", zlib.adler32(byte * count))
@@ -54,7 +54,7 @@ def deflated(byte: bytes, count: int) -> bytes:
 
 
 def photo(width: int = 64, height: int = 48) -> Image.Image:
-    """A picture that is smooth in places, noisy in others, and that no rotation or reflection maps onto itself."""
+    """Return a picture, partly smooth and partly noisy, that no rotation or reflection maps onto itself."""
     y, x = np.mgrid[0:height, 0:width]
     noise = np.random.default_rng(7).integers(0, 60, (height, width))
     planes = [x * 255 // width, y * 255 // height, (x * y) % 190 + noise]
@@ -62,29 +62,29 @@ def photo(width: int = 64, height: int = 48) -> Image.Image:
 
 
 def jpeg_with_segments(*segments: bytes) -> bytes:
-    """A small JPEG with these segments right after its start marker."""
+    """Return a small JPEG with the segments right after its start marker."""
     data = encoded(photo(), "JPEG")
     return data[:2] + b"".join(segments) + data[2:]
 
 
 def tiff(*entries: tuple[int, int, int, bytes], behind: bytes = b"") -> bytes:
-    """EXIF without its name: entries of tag, type, count and the value or where it lies; then what they point at."""
+    """Return EXIF without its name: entries of tag, type, count and value or offset; then the data at the offsets."""
     packed = b"".join(struct.pack(">HHI", *entry[:3]) + entry[3] for entry in entries)
     return b"MM\0*\0\0\0\x08" + struct.pack(">H", len(entries)) + packed + b"\0" * 4 + behind
 
 
 def gif_offset() -> bytes:
-    """A red 4x4 frame at (2, 2) of an 8x8 canvas, whose background is green."""
+    """Return a GIF with a red 4x4 frame at (2, 2) of an 8x8 canvas with a green background."""
     data = encoded(Image.new("RGB", (4, 4), (255, 0, 0)).quantize(2), "GIF")
     frame = data.index(b",", 13)
-    # Background: entry 1 of a palette of two.
+    # The background is entry 1 of a palette of two colours.
     palette = bytes((255, 0, 0, 0, 255, 0))
     header = data[:6] + struct.pack("<HHBBB", 8, 8, 0x80, 1, 0) + palette
     return header + data[frame : frame + 1] + struct.pack("<HH", 2, 2) + data[frame + 5 :]
 
 
 def many_frames(kind: str, count: int) -> bytes:
-    """``count`` frames of 8x8, the first one red, by repeating the second one."""
+    """Return an animation of ``count`` frames of 8x8, the first red, all others blue."""
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
     if kind == "WEBP":

@@ -1,6 +1,7 @@
-"""How much memory a worker's way through a folder of files takes: ``python -m tests.images.memory_probe FOLDER``.
+"""Measures how much memory a worker needs for a folder of files: ``python -m tests.images.memory_probe FOLDER``.
 
-In a process of its own, since a peak is for life. Prints the growth in bytes and every outcome, as JSON.
+It runs in its own process, because a process's peak of memory never falls. It prints the growth of the peak in bytes
+and every outcome, as JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ CONCURRENCY = 12
 
 
 class Files:
-    """A fetcher whose URLs are paths."""
+    """A fetcher that reads files, whose URLs are paths."""
 
     def fetch(self, url: str, **_: object) -> File:
         return File(Path(url).read_bytes())
@@ -44,12 +45,12 @@ class Files:
 
 
 def peak_bytes() -> int:
-    """The most memory this process has ever had. (`ru_maxrss` is no less than that of the process it came from.)"""
+    """Return this process's peak of memory. (`ru_maxrss` is no less than the parent process's.)"""
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
 
 
 def main(folder: Path) -> None:
-    """All files in one bulk message after another, while a slow device makes those that are ready wait."""
+    """Classify all files in bulk messages, with a slow device, so that decoded images wait for it."""
     bound_malloc()
     prepare_pillow(MAX_PIXELS)
     engine = LocalEngine(NullModel(forward_ms=100), max_batch=4, on_device_lost=lambda: None)

@@ -1,4 +1,4 @@
-"""What is refused before, during and after decoding; with which code, at which cost in time and memory."""
+"""Which images are refused, with which code, and at which cost in time and memory."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def test_other_formats_are_unsupported(name: str, monkeypatch: pytest.MonkeyPatc
     assert code_of(FOREIGN[name]) == "unsupported_format"
 
 
-def test_without_its_package_heic_is_a_format_that_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pillow_heif_heic_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.decoding.images.register_heif", lambda: False)
 
     assert code_of(HEIC) == "unsupported_format"
     assert code_of(AVIF) == "ok"
 
 
-def test_no_bytes_are_empty() -> None:
+def test_a_file_without_bytes_has_the_code_empty() -> None:
     assert code_of(b"") == "empty"
 
 
@@ -45,32 +45,32 @@ def test_damaged_images_are_undecodable(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_are_refused_by_their_header_at_no_cost(name: str) -> None:
+def test_decompression_bombs_are_refused_quickly_by_their_headers(name: str) -> None:
     started_s = time.thread_time()
     assert code_of(BOMBS[name]) == "too_many_pixels"
     assert time.thread_time() - started_s < 0.5
 
 
-def test_the_limit_itself_is_allowed() -> None:
+def test_an_image_with_exactly_the_maximum_of_pixels_is_accepted() -> None:
     data = flat_png(200, 100)
     assert code_of(data, max_pixels=20_000) == "ok"
     assert code_of(data, max_pixels=19_999) == "too_many_pixels"
 
 
 @pytest.mark.parametrize("name", THIN)
-def test_thin_images_are_refused_since_resizing_would_blow_them_up(name: str) -> None:
+def test_thin_images_are_refused_because_resizing_would_enlarge_them_too_much(name: str) -> None:
     assert code_of(THIN[name]) == "bad_aspect_ratio"
 
 
 @pytest.mark.parametrize("size", [(30, 1), (1, 30), (300, 10), (1, 1)])
-def test_thirty_to_one_is_allowed(size: tuple[int, int]) -> None:
+def test_an_aspect_ratio_of_thirty_to_one_is_accepted(size: tuple[int, int]) -> None:
     assert code_of(flat_png(*size)) == "ok"
 
 
-def test_opening_reads_the_header_only_and_says_how_much_memory_decoding_will_take() -> None:
+def test_opening_an_image_reads_only_the_header_and_tells_how_much_memory_decoding_needs() -> None:
     opened = open_image(flat_png(5_000, 5_000), max_pixels=50_000_000)
     assert opened.memory_bytes == 25_000_000 * 9
-    # Damage in the pixels shows only when they are decoded.
+    # Damage of the pixels shows only when they are decoded.
     damaged = open_image(DAMAGED["JPEG, half"], max_pixels=50_000_000)
     assert damaged.memory_bytes == 160 * 120 * 12
 
@@ -78,12 +78,12 @@ def test_opening_reads_the_header_only_and_says_how_much_memory_decoding_will_ta
 @pytest.mark.parametrize(
     "data", [AVIF + b"x", JPEG + b"PK\3\4", PNG + b"<?php ?>", GIF + b"<script>", WEBP + b"x"], ids=repr
 )
-def test_what_follows_an_image_is_not_looked_at(data: bytes) -> None:
+def test_bytes_after_an_image_are_ignored(data: bytes) -> None:
     assert code_of(data) == "ok"
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_files_made_to_be_parsed_for_ever_are_not(name: str) -> None:
+def test_files_that_are_made_to_be_slow_to_parse_take_little_time(name: str) -> None:
     started_s = time.thread_time()
     code_of(SLOW[name])
     assert time.thread_time() - started_s < 1.5
@@ -111,14 +111,14 @@ def test_the_larger_a_jpeg_is_the_fewer_scans_it_may_have(side: int, scans: int,
     assert ("too many for its size" in sentence) is is_refused, sentence
 
 
-def test_a_progressive_jpeg_of_four_colours_may_be_as_large_as_an_image_may_be() -> None:
+def test_a_progressive_cmyk_jpeg_may_have_the_maximum_of_pixels() -> None:
     data = encoded(Image.new("CMYK", (1_000, 1_000)), "JPEG", progressive=True)
 
     assert data.count(b"\xff\xda") == 18
     assert open_image(data, max_pixels=1_000_000).decode().width == 1_000
 
 
-def test_a_jpeg_of_many_scans_that_is_too_large_is_refused_for_its_size() -> None:
+def test_a_jpeg_with_many_scans_and_too_many_pixels_is_refused_for_its_pixels() -> None:
     data = encoded(Image.new("CMYK", (1_010, 1_000)), "JPEG", progressive=True)
 
     assert sentence_of(data, max_pixels=1_000_000) == JobFailed("too_many_pixels").message
@@ -135,16 +135,16 @@ def test_a_jpeg_of_many_scans_that_is_too_large_is_refused_for_its_size() -> Non
         ("PNG, no width", "header is damaged or of a rare kind"),
     ],
 )
-def test_an_image_that_cannot_be_decoded_says_why(name: str, part: str) -> None:
+def test_the_failure_of_a_damaged_image_says_why(name: str, part: str) -> None:
     assert part in sentence_of(DAMAGED[name])
 
 
-def test_a_bomb_of_tiny_parts_says_that_it_consists_of_too_many() -> None:
+def test_the_failure_of_an_image_of_too_many_tiny_parts_says_so() -> None:
     assert "too many small parts" in sentence_of(SLOW["PNG of empty chunks"])
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
-def test_of_ten_thousand_frames_the_first_is_taken_at_the_cost_of_one(kind: str) -> None:
+def test_decoding_the_first_of_ten_thousand_frames_takes_as_long_as_a_single_frame(kind: str) -> None:
     data = many_frames(kind, 10_000)
     with Image.open(io.BytesIO(data)) as file:
         assert getattr(file, "n_frames", 1) == 10_000
@@ -173,7 +173,7 @@ def test_of_ten_thousand_frames_the_first_is_taken_at_the_cost_of_one(kind: str)
     ids=lambda value: type(value).__name__,
 )
 @pytest.mark.parametrize("stage", ["load", "convert"])
-def test_whatever_a_decoder_raises_becomes_a_failure_without_its_text(
+def test_any_error_of_a_decoder_becomes_a_failure_without_the_error_s_text(
     error: Exception, code: str, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
@@ -191,7 +191,7 @@ def test_whatever_a_decoder_raises_becomes_a_failure_without_its_text(
 @pytest.mark.parametrize(
     "original", [JPEG, PNG, GIF, WEBP, AVIF, HEIC], ids=["JPEG", "PNG", "GIF", "WebP", "AVIF", "HEIC"]
 )
-def test_mutated_images_only_ever_give_an_image_or_a_failure(original: bytes) -> None:
+def test_mutated_images_give_an_image_or_a_failure_with_a_known_code(original: bytes) -> None:
     shuffle = random.Random(11)
     codes = set()
     for _ in range(150):
@@ -203,7 +203,7 @@ def test_mutated_images_only_ever_give_an_image_or_a_failure(original: bytes) ->
     assert len(codes) > 1
 
 
-def test_pillow_that_accepts_truncated_images_is_not_worked_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_refuses_a_pillow_that_is_set_to_accept_truncated_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(RuntimeError, match="LOAD_TRUNCATED_IMAGES"):
         prepare_pillow(50_000_000)

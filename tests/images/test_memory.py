@@ -1,4 +1,4 @@
-"""What a worker's memory is bounded by, whatever images it is sent and however many at once."""
+"""A worker's memory stays within its bound, whatever images it gets and however many at once."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
 from worker.runtime.allocator import ARENAS, KEPT_BYTES_PER_ARENA
 
 SIDE = 3_400
-#: Freed memory that the allocator keeps, and what the threads themselves take.
+#: Freed memory that the allocator keeps, and the memory of the threads.
 SLACK_BYTES = KEPT_BYTES_PER_ARENA * ARENAS + 20_000_000
-#: A file, as Pillow and a decoder copy it, or as it is searched for metadata.
+#: How many copies of a file Pillow, a decoder or the search for metadata may make.
 COPIES_OF_A_FILE = 4
 
 
@@ -36,8 +36,8 @@ def colour(mode: str = "RGB") -> Image.Image:
     return Image.new("RGB", (SIDE, SIDE), (200, 30, 90)).convert(mode)
 
 
-#: As many pixels as allowed, in few bytes, the costliest ways there are. Encoding them takes seconds, so each is made
-#: when its test asks for it, and once.
+#: Small files with the maximum of pixels, in the formats that need the most memory. Each is made when a test first
+#: needs it, because encoding takes seconds.
 LARGEST: dict[str, Callable[[], bytes]] = {
     name: cache(make)
     for name, make in {
@@ -57,12 +57,12 @@ LARGEST: dict[str, Callable[[], bytes]] = {
 }
 
 
-#: `make test` decodes one of each of these, among the hostile files, and `make thorough` many at once.
+#: Names of files that `make test` decodes once, among the hostile files, and `make thorough` many times at once.
 SLOWEST = ("JPEG, progressive CMYK, turned", "HEIC, turned", "AVIF, turned")
 
 
 def growth(files: Mapping[str, bytes], folder: Path, copies: int = 1) -> tuple[int, list[str]]:
-    """What the files add to a worker's peak memory, in bytes, and the codes they are answered with."""
+    """Return how much the files add to a worker's peak of memory, in bytes, and the code of each."""
     for number, data in enumerate(files.values()):
         for copy in range(copies):
             (folder / f"{copy:02}-{number}").write_bytes(data)
@@ -81,11 +81,11 @@ def test_many_of_the_largest_images_at_once_stay_within_the_memory_for_decoding(
     assert grown_bytes < DECODING_BYTES_PER_PIXEL * MAX_PIXELS + SLACK_BYTES
 
 
-def test_hostile_files_take_no_more_than_decoding_may_and_their_own_size_a_few_times(tmp_path: Path) -> None:
+def test_hostile_files_need_no_more_memory_than_decoding_may_and_a_few_copies_of_the_files(tmp_path: Path) -> None:
     corpora = FOREIGN, DAMAGED, BOMBS, THIN, SLOW, LADEN, {name: make() for name, make in LARGEST.items()}
     files = {name: data for corpus in corpora for name, data in corpus.items()}
     grown_bytes, codes = growth(files, tmp_path)
-    # Each file is there once: the largest ones that can be in flight together.
+    # Each file occurs once, so these are the largest ones that can be in flight together.
     in_flight_bytes = sum(sorted(map(len, files.values()))[-CONCURRENCY:])
     assert {"ok", "undecodable", "unsupported_format", "too_many_pixels", "bad_aspect_ratio"} == set(codes)
     assert grown_bytes < DECODING_BYTES_PER_PIXEL * MAX_PIXELS + COPIES_OF_A_FILE * in_flight_bytes + SLACK_BYTES

@@ -1,4 +1,4 @@
-"""What the pixels of an image do not need costs nothing and breaks nothing; what they need is kept."""
+"""Metadata that the pixels do not need costs no time and breaks nothing; metadata that they need is kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.decoding.images import open_image
 from worker.decoding.metadata import without_metadata
 
 BARE = {"JPEG": JPEG, "PNG": PNG, "GIF": GIF}
-#: A turn by a quarter, as EXIF and as XMP.
+#: A rotation by 90 degrees, as EXIF and as XMP.
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
@@ -36,7 +36,7 @@ def as_the_pipeline_opens(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", LADEN)
-def test_a_picture_is_the_same_whatever_it_carries_along(name: str) -> None:
+def test_a_picture_has_the_same_pixels_whatever_metadata_it_has(name: str) -> None:
     bare = BARE[name.partition(",")[0]]
     started_s = time.thread_time()
     assert pixels(LADEN[name]) == pixels(bare)
@@ -44,7 +44,7 @@ def test_a_picture_is_the_same_whatever_it_carries_along(name: str) -> None:
 
 
 def rows_apart(width: int, height: int) -> bytes:
-    """A PNG whose encoder flushes a chunk a row."""
+    """Return a PNG with one chunk for each row, as from an encoder that flushes after each."""
     grey = np.random.default_rng(5).integers(0, 256, (height, width), dtype=np.uint8)
     compressor = zlib.compressobj()
     chunks = []
@@ -56,12 +56,12 @@ def rows_apart(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 1_000), (40, 1_200), (200, 6_000)])
-def test_an_encoder_may_flush_after_each_row(width: int, height: int) -> None:
+def test_a_png_may_have_a_chunk_for_each_row(width: int, height: int) -> None:
     data = rows_apart(width, height)
     assert pixels(data) == as_the_pipeline_opens(data)
 
 
-def test_pixels_in_chunks_that_do_not_follow_each_other_are_cut_off() -> None:
+def test_a_png_whose_chunks_of_pixels_are_not_consecutive_is_undecodable() -> None:
     data = rows_apart(20, 20)
     second = data.index(b"IDAT", data.index(b"IDAT") + 4) - 4
     assert code_of(data[:second] + chunk(b"tEXt", b"a\0b") + data[second:]) == "undecodable"
@@ -126,7 +126,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("kind", JUNK)
-def test_parts_that_no_pixel_needs_change_no_pixel(kind: str) -> None:
+def test_parts_that_the_pixels_do_not_need_change_no_pixel(kind: str) -> None:
     bare = PROGRESSIVE if kind == "JPEG" else BARE[kind]
     expected = pixels(bare)
 
@@ -140,7 +140,7 @@ def test_parts_that_no_pixel_needs_change_no_pixel(kind: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from([JPEG, PNG, GIF, PROGRESSIVE]), st.binary(max_size=200), st.integers(0, 2_000), st.booleans())
-def test_nothing_but_its_own_errors_comes_of_broken_structures(data: bytes, junk: bytes, place: int, cut: bool) -> None:
+def test_broken_structures_raise_no_unexpected_error(data: bytes, junk: bytes, place: int, cut: bool) -> None:
     broken = data[:place] + junk + (b"" if cut else data[place:])
     assert len(without_metadata(broken, max_pixels=50_000_000)) <= len(broken) + 12
 
@@ -199,7 +199,7 @@ def test_a_jpeg_that_is_damaged_in_its_scans_has_the_pipeline_s_pixels_or_is_ref
 
 @pytest.mark.parametrize("kind", ["baseline", "baseline, restarts"])
 @pytest.mark.parametrize("marker", [0xE0, 0xE1, 0xEE, 0xEF, 0xFE])
-def test_damage_in_a_scan_that_looks_like_a_segment_cuts_nothing_out(kind: str, marker: int) -> None:
+def test_damage_in_a_scan_that_looks_like_a_segment_is_not_removed(kind: str, marker: int) -> None:
     whole = IN_SCANS[kind]
     place = (whole.index(b"\xff\xda") + len(whole)) // 2
     for length in (b"\0\x20", b"\xff\xff"):
@@ -207,7 +207,7 @@ def test_damage_in_a_scan_that_looks_like_a_segment_cuts_nothing_out(kind: str, 
         is_as_the_pipeline_has_it(data)
 
 
-def test_scans_that_hide_behind_a_reserved_marker_count() -> None:
+def test_scans_behind_a_reserved_marker_count_too() -> None:
     data = IN_SCANS["progressive, restarts"]
     last_scan = data[data.rindex(b"\xff\xda") : -2]
     place = len(last_scan) // 2
@@ -215,7 +215,7 @@ def test_scans_that_hide_behind_a_reserved_marker_count() -> None:
     assert "more than 60 scans" in sentence_of(data[:-2] + hiding + last_scan * 100 + data[-2:])
 
 
-def test_the_xmp_of_a_jpeg_counts_behind_many_segments_of_exif() -> None:
+def test_xmp_behind_many_segments_of_exif_is_read() -> None:
     exif = segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0") + segment(0xE1, b"Exif\0\0" + b"x" * 100) * 8
     first, last = (
         segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP.replace(b"6", orientation))
@@ -225,7 +225,7 @@ def test_the_xmp_of_a_jpeg_counts_behind_many_segments_of_exif() -> None:
     assert pixels(data) == as_the_pipeline_opens(data) != pixels(JPEG)
 
 
-def test_a_claim_of_two_billion_rows_allows_no_more_parts() -> None:
+def test_a_header_that_claims_two_billion_rows_does_not_raise_the_limit_of_parts() -> None:
     header = png_header(8, 2**31 - 1)
     assert code_of(header + chunk(b"abCd") * 400_000) == "undecodable"
     assert struct.unpack(">I", header[20:24]) == (2**31 - 1,)

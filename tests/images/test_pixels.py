@@ -1,4 +1,4 @@
-"""Which pixels the model sees: those of transformers' own loader, with values pinned here."""
+"""The model gets the pixels of Transformers' own loader, some of which are pinned here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.images.files import chunk, encoded, gif_offset, jpeg_with_segments, p
 from worker.decoding.heif import register_heif
 from worker.decoding.images import open_image
 
-register_heif()  # since the files are made as the module is loaded
+register_heif()  # because the files are made when this module is imported
 RED, TRANSPARENT_RED = (255, 0, 0), (255, 0, 0, 0)
 
 
@@ -37,7 +37,7 @@ def palette(alpha: bytes | int | None = None) -> bytes:
 
 
 def inked(transform: int = 0, adobe: bool = True) -> bytes:
-    """A CMYK JPEG of full magenta and yellow; Adobe's marker says how the inks are stored."""
+    """Return a CMYK JPEG of full magenta and yellow; Adobe's marker says how the inks are stored."""
     data = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")
     marker = data.index(b"Adobe") - 4
     return (
@@ -132,13 +132,13 @@ FILES: dict[str, bytes] = {
 def test_the_pixels_are_those_of_transformers_own_loader(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # transformers.image_utils.load_image, from the opened file on.
+        # The steps of transformers.image_utils.load_image after opening the file.
         expected = ImageOps.exif_transpose(Image.open(io.BytesIO(FILES[name]))).convert("RGB")
     decoded = open_image(FILES[name], max_pixels=MAX_PIXELS).decode()
     assert decoded.image.mode == "RGB"
     assert np.array_equal(np.asarray(decoded.image), np.asarray(expected))
     assert (decoded.width, decoded.height) == expected.size
-    # Image processors paint this colour white, so it has a say in the scores.
+    # Image processors paint this colour white, so it affects the scores.
     assert decoded.image.info.get("transparency") == expected.info.get("transparency")
 
 
@@ -157,7 +157,7 @@ def test_the_pixels_are_those_of_transformers_own_loader(name: str) -> None:
         ("HEIC", "HEIF"),
     ],
 )
-def test_the_format_is_named_as_the_contract_names_it(name: str, format: str) -> None:  # noqa: A002
+def test_a_format_has_the_name_of_the_contract(name: str, format: str) -> None:  # noqa: A002
     assert open_image(FILES[name], max_pixels=MAX_PIXELS).decode().format == format
 
 
@@ -179,7 +179,7 @@ def test_the_format_is_named_as_the_contract_names_it(name: str, format: str) ->
         ("APNG", RED),
     ],
 )
-def test_pinned_values(name: str, pixel: tuple[int, int, int]) -> None:
+def test_some_pixels_have_pinned_values(name: str, pixel: tuple[int, int, int]) -> None:
     found = open_image(FILES[name], max_pixels=MAX_PIXELS).decode().image.getpixel((0, 0))
     assert isinstance(found, tuple)
     assert all(abs(one - other) <= 1 for one, other in zip(found, pixel, strict=True))
@@ -192,7 +192,7 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(level: int, expected: int) -
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_the_size_is_the_upright_one(orientation: int) -> None:
+def test_the_size_is_that_of_the_upright_picture(orientation: int) -> None:
     decoded = open_image(encoded(photo(64, 48), "JPEG", exif=exif(orientation)), max_pixels=MAX_PIXELS).decode()
     assert (decoded.width, decoded.height) == decoded.image.size == (48, 64)
 
@@ -213,7 +213,7 @@ def test_the_size_is_the_upright_one(orientation: int) -> None:
     ],
     ids=lambda data: repr(data[4:30]),
 )
-def test_broken_metadata_is_no_reason_to_refuse_a_picture(data: bytes) -> None:
+def test_a_picture_with_broken_metadata_is_accepted(data: bytes) -> None:
     decoded = open_image(jpeg_with_segments(data), max_pixels=MAX_PIXELS).decode()
     assert sorted(decoded.image.size) == [48, 64]
 
@@ -229,14 +229,14 @@ def test_metadata_that_cannot_be_read_is_ignored_unless_memory_ran_out(
     assert code_of(encoded(photo(), "PNG", exif=exif(6))) == code
 
 
-def test_a_decoded_image_does_not_depend_on_the_bytes_any_more() -> None:
+def test_a_decoded_image_no_longer_needs_the_file_s_bytes() -> None:
     decoded = open_image(FILES["JPEG"], max_pixels=MAX_PIXELS).decode()
     assert decoded.image.resize((8, 8)).size == (8, 8)
     assert decoded.image.copy().tobytes() == decoded.image.tobytes()
 
 
-def test_the_transposing_loader_was_really_compared() -> None:
-    """The picture used above looks different in each of its eight orientations."""
+def test_the_test_picture_differs_in_all_eight_orientations() -> None:
+    """Otherwise the comparison with the loader above would not prove that orientations are applied."""
     picture = photo()
     turns: list[Callable[[Image.Image], Image.Image]] = [
         lambda image, method=method: image.transpose(method)  # type: ignore[misc]

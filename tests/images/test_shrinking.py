@@ -1,4 +1,4 @@
-"""NAMESHOT_REDUCING_GAP: large images are shrunk in two steps, the first of which costs little."""
+"""With NAMESHOT_REDUCING_GAP large images are shrunk in two steps, the first of which is fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.decoding.images import Decoded, open_image
 from worker.model.geometry import Geometry
 
 CLIPS = Geometry(224, Image.Resampling.BICUBIC, (224, 224), reducing_gap=2.0)
-#: No side is over 30 times another: such images are refused.
+#: Within this range no side is more than 30 times the other, because such images are refused.
 SIDES = st.integers(24, 700)
 
 
@@ -26,18 +26,18 @@ def shrunk(data: bytes, geometry: Geometry) -> Decoded:
     ("size", "comes_out"),
     [((4000, 3000), (1000, 750)), ((1600, 1200), (800, 600)), ((900, 890), (900, 890)), ((8000, 500), (8000, 500))],
 )
-def test_a_jpeg_is_decoded_no_larger_than_the_gap_asks_for(size: tuple[int, int], comes_out: tuple[int, int]) -> None:
+def test_a_jpeg_is_decoded_no_larger_than_the_gap_requires(size: tuple[int, int], comes_out: tuple[int, int]) -> None:
     picture = shrunk(encoded(photo(*size), "JPEG"), CLIPS)
 
     assert picture.image.size == comes_out
     assert (picture.width, picture.height) == size
 
 
-def test_a_progressive_jpeg_too() -> None:
+def test_a_progressive_jpeg_is_decoded_smaller_too() -> None:
     assert shrunk(encoded(photo(1600, 1200), "JPEG", progressive=True), CLIPS).image.size == (800, 600)
 
 
-def test_the_size_of_a_turned_picture_is_the_upright_one() -> None:
+def test_the_size_of_a_rotated_picture_is_that_of_the_upright_one() -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
 
@@ -48,7 +48,7 @@ def test_the_size_of_a_turned_picture_is_the_upright_one() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_other_formats_are_decoded_whole(kind: str) -> None:
+def test_other_formats_are_decoded_at_full_size(kind: str) -> None:
     assert shrunk(encoded(photo(1000, 950), kind), CLIPS).image.size == (1000, 950)
 
 
@@ -57,7 +57,7 @@ def test_a_geometry_without_a_resize_needs_the_whole_image() -> None:
 
 
 @given(SIDES, SIDES, st.sampled_from([16, (16, 24), (24, 16)]), st.sampled_from([None, (16, 16)]))
-def test_the_shape_is_that_of_the_exact_way_whatever_the_size(
+def test_the_shape_is_the_same_as_without_the_gap_whatever_the_size(
     width: int, height: int, size: int | tuple[int, int], crop: tuple[int, int] | None
 ) -> None:
     geometry = Geometry(size, Image.Resampling.BICUBIC, crop, reducing_gap=1.0)
@@ -69,7 +69,7 @@ def test_the_shape_is_that_of_the_exact_way_whatever_the_size(
     assert prepared.shape == exact.shape(width, height)
 
 
-def test_pixels_differ_by_little_from_the_exact_way() -> None:
+def test_pixels_differ_little_from_those_without_the_gap() -> None:
     data = encoded(photo(1600, 1200).resize((3200, 2400)), "JPEG")
     whole = open_image(data, max_pixels=MAX_PIXELS).decode()
     exact = Geometry(224, Image.Resampling.BICUBIC, (224, 224)).apply(whole.image).astype(int)

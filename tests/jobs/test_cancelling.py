@@ -1,4 +1,4 @@
-"""How a worker process hears that a job was cancelled."""
+"""How a worker process learns that a job was cancelled."""
 
 import threading
 from collections.abc import Iterator
@@ -28,34 +28,34 @@ def heard(valkey: ValkeyServer) -> Iterator["SimpleQueue[str]"]:
 
 
 def announce(valkey: ValkeyServer, job_id: str) -> None:
-    """Publish until somebody listens."""
+    """Publish a cancellation until a listener receives it."""
     with valkey.connect() as client:
         for _ in range(TIMEOUT_S * 20):
             if client.publish(CHANNEL, job_id):
                 return
             threading.Event().wait(0.05)
-    pytest.fail("nobody listens")
+    pytest.fail("no listener has subscribed")
 
 
-def test_an_id_is_heard(valkey: ValkeyServer, heard: "SimpleQueue[str]") -> None:
+def test_a_listener_receives_an_announced_id(valkey: ValkeyServer, heard: "SimpleQueue[str]") -> None:
     announce(valkey, "a")
 
     assert heard.get(timeout=TIMEOUT_S) == "a"
 
 
-def test_a_listener_whose_connection_was_lost_connects_again(valkey: ValkeyServer, heard: "SimpleQueue[str]") -> None:
+def test_a_listener_whose_connection_was_closed_connects_again(valkey: ValkeyServer, heard: "SimpleQueue[str]") -> None:
     announce(valkey, "a")
     assert heard.get(timeout=TIMEOUT_S) == "a"
 
     with valkey.connect() as client:
         assert client.client_kill_filter(_type="pubsub") == 1
-        # For a moment Valkey counts the connection that it has cut among those who listen.
+        # For a moment Valkey still counts the closed connection among the subscribers.
         eventually(lambda: client.publish(CHANNEL, "b") and not heard.empty())
 
     assert heard.get() == "b"
 
 
-def test_only_the_jobs_of_that_id_are_cancelled() -> None:
+def test_cancelling_an_id_ends_all_its_running_jobs_and_no_others() -> None:
     jobs = RunningJobs()
     first, again, other = (CancelScope(float("inf")) for _ in range(3))
 

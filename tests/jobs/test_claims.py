@@ -1,4 +1,4 @@
-"""A claim ends with its answer, and only with its own."""
+"""A claim expires with the answer to its own message, and with no other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lives_s(broker: redis.Redis, job_id: str) -> list[int]:
 
 
 def note(broker: redis.Redis, *answered: tuple[str, str]) -> None:
-    """Have the keeper note these answers, in order, and wait until it has shortened the claim of one more."""
+    """Report these answers to a `ClaimKeeper`, and wait until it has shortened the claim of a last one."""
     keeper = ClaimKeeper(broker, prefix="nameshot", ttl_s=DAY_S)
     claim(broker, "the-last", "life")
     for job_id, life in (*answered, ("the-last", "life")):
@@ -40,7 +40,7 @@ def note(broker: redis.Redis, *answered: tuple[str, str]) -> None:
     eventually(lambda: max(lives_s(broker, "the-last")) <= DAY_S)
 
 
-def test_a_claim_ends_with_the_answer_to_its_own_message_and_to_no_other(broker: redis.Redis) -> None:
+def test_a_claim_is_shortened_by_the_answer_to_its_own_message_and_by_no_other(broker: redis.Redis) -> None:
     for job_id in ("its-own", "another", "unknown"):
         claim(broker, job_id, "life")
     claim(broker, "noted-no-place", None)
@@ -51,14 +51,14 @@ def test_a_claim_ends_with_the_answer_to_its_own_message_and_to_no_other(broker:
     assert lives_s(broker, "noted-no-place")[0] == DAY_S
 
 
-def test_an_id_that_a_plain_client_chose_ends_no_claim_of_another(broker: redis.Redis) -> None:
+def test_an_id_that_looks_like_a_place_key_shortens_no_claim_of_another_id(broker: redis.Redis) -> None:
     claim(broker, "x", "life")
     note(broker, ("x:place", ""), ("x:place", "life"))
 
     assert min(lives_s(broker, "x")) > 7 * DAY_S
 
 
-def test_an_id_is_claimed_for_another_message_where_a_client_says_so(broker: redis.Redis) -> None:
+def test_an_id_is_claimed_for_another_message_if_its_place_key_names_another_life(broker: redis.Redis) -> None:
     keeper = ClaimKeeper(broker, prefix="nameshot", ttl_s=DAY_S)
     claim(broker, "claimed", "life")
     claim(broker, "claimed-by-an-older-client", "a place that was left")

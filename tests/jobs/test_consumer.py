@@ -1,4 +1,4 @@
-"""Credit is counted in images, not in messages, and while threads work."""
+"""Credit counts images rather than messages, and can be counted while threads work."""
 
 import sys
 import threading
@@ -24,14 +24,14 @@ from worker.jobs.consumer import images_in, requests_in_hand
         ("nameshot.classify_many", {}, 1),
     ],
 )
-def test_a_message_counts_as_the_images_it_holds_and_as_one_where_it_is_wrong(
+def test_a_message_counts_as_its_number_of_images_or_as_one_if_it_is_malformed(
     task: str, kwargs: dict[str, Any], images: int
 ) -> None:
     assert images_in(task, kwargs) == images
 
 
-def test_what_is_in_hand_can_be_counted_while_threads_finish_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A set that changes while it is read raises, and in the event loop that ends the worker."""
+def test_requests_in_hand_can_be_counted_while_threads_finish_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Iterating over a set that changes raises an error, which in the event loop would end the worker."""
     monkeypatch.setattr(state, "reserved_requests", WeakSet())
     over = threading.Event()
 
@@ -49,7 +49,7 @@ def test_what_is_in_hand_can_be_counted_while_threads_finish_jobs(monkeypatch: p
 
 
 class Request:
-    """Celery's, as far as a weak set is concerned."""
+    """Stands for Celery's request in a weak set."""
 
 
 @contextmanager

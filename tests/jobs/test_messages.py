@@ -1,4 +1,4 @@
-"""What a worker makes of a message, wherever it came from: a job, or a refusal that says why in a few words."""
+"""A worker reads any message as a job, or refuses it with a short reason."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 def message(
     headers: object = None, body: object = None, properties: object = None, content_type: object = "application/json"
 ) -> bytes:
-    """A message as Celery's smallest clients send it, but for the parts given."""
+    """Return a message as the simplest Celery clients send it, with the given parts replaced."""
     text = json.dumps([[], KWARGS, CANVAS] if body is None else body)
     envelope = {
         "body": base64.b64encode(text.encode()).decode(),
@@ -40,7 +40,7 @@ def message(
 
 
 def read(raw: bytes) -> TaskMessage | None:
-    """As the worker reads it; None for what is no envelope."""
+    """Read a message as a worker does; return None if it has no envelope."""
     envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default")
     if envelope is None:
         return None
@@ -58,7 +58,7 @@ def headers(**more: object) -> dict[str, object]:
     return {"task": "nameshot.classify", "id": "an-id", **more}
 
 
-#: Of Celery 5.2 to 5.7, and of celery.node, whatever they hold.
+#: Headers of Celery 5.2 to 5.7 and of celery.node, whose values do not matter.
 IGNORED = {
     "lang": "js",
     "shadow": "nameshot.classify_many",
@@ -79,7 +79,7 @@ IGNORED = {
 }
 
 
-def test_headers_of_ordinary_clients_are_taken_and_those_that_mean_nothing_here_go_no_further() -> None:
+def test_only_headers_that_matter_are_passed_on_to_celery() -> None:
     found = read(message(headers(**IGNORED, eta=None, expires="2026-03-01T13:00:00.000Z", nameshot_sent_at=1.5)))
 
     assert found is not None
@@ -97,7 +97,7 @@ def test_headers_of_ordinary_clients_are_taken_and_those_that_mean_nothing_here_
 
 
 @pytest.mark.parametrize("name", ["get", "update", "headers", "_children", "delivery_info", "callbacks", "properties"])
-def test_no_header_takes_the_place_of_what_celery_keeps_under_its_name(name: str) -> None:
+def test_no_header_can_replace_an_attribute_of_celery_s_request(name: str) -> None:
     found = read(message(headers(**{name: "a stranger's"})))
 
     assert found is not None
@@ -105,12 +105,12 @@ def test_no_header_takes_the_place_of_what_celery_keeps_under_its_name(name: str
 
 
 @pytest.mark.parametrize("embed", [None, {}, CANVAS, {"callbacks": [], "chain": [], "x": 1}])
-def test_an_empty_canvas_is_a_job(embed: object) -> None:
+def test_a_message_with_an_empty_canvas_is_a_job(embed: object) -> None:
     assert read(message(body=[[], KWARGS, embed]))
 
 
 @pytest.mark.parametrize("name", list(CANVAS))
-def test_what_would_have_the_worker_publish_tasks_is_refused(name: str) -> None:
+def test_a_canvas_that_would_make_the_worker_publish_tasks_is_refused(name: str) -> None:
     assert fault(body=[[], KWARGS, {**CANVAS, name: [{"task": "stranger.task"}]}]).startswith(
         f"the field {name} is not accepted"
     )
@@ -125,12 +125,12 @@ def test_what_would_have_the_worker_publish_tasks_is_refused(name: str) -> None:
         (NOW + timedelta(hours=1), NOW + timedelta(hours=1)),
     ],
 )
-def test_an_eta_up_to_an_hour_ahead_is_kept(eta: datetime, not_before: datetime | None) -> None:
+def test_an_eta_up_to_an_hour_ahead_is_accepted(eta: datetime, not_before: datetime | None) -> None:
     found = read(message(headers(eta=eta.isoformat())))
 
     assert found is not None
     assert found.not_before == not_before
-    assert "eta" not in found.headers, "Celery would hold the job in memory until then"
+    assert "eta" not in found.headers, "with an eta Celery would hold the job in memory"
 
 
 @pytest.mark.parametrize("eta", ["2026-03-01T13:00:01+00:00", "2026-03-01T13:00:01", "9999-12-31T23:59:59-01:00"])
@@ -140,7 +140,7 @@ def test_a_later_eta_is_refused(eta: str) -> None:
 
 @pytest.mark.parametrize("value", ["soon", "", 7, True, [], {}, "0001-01-01T00:00:00+23:59"])
 @pytest.mark.parametrize("name", ["eta", "expires"])
-def test_a_time_is_iso_8601_or_null(name: str, value: object) -> None:
+def test_a_time_that_is_neither_iso_8601_nor_null_is_refused(name: str, value: object) -> None:
     assert fault(headers=headers(**{name: value})) == f"the header {name} is not a time in ISO 8601"
 
 
@@ -165,7 +165,7 @@ def test_a_time_is_iso_8601_or_null(name: str, value: object) -> None:
         ({"body": [[], {**KWARGS, "self": 1}, {}]}, "the argument name self is not allowed"),
     ],
 )
-def test_what_is_not_shaped_like_a_task_is_refused(parts: dict[str, Any], part: str) -> None:
+def test_a_message_that_does_not_have_the_form_of_a_task_is_refused(parts: dict[str, Any], part: str) -> None:
     assert part in fault(**parts)
 
 
@@ -176,7 +176,7 @@ def test_a_body_may_be_plain_text() -> None:
     assert read(json.dumps(envelope).encode())
 
 
-def test_the_largest_message_that_the_contract_allows_is_read_however_it_is_escaped() -> None:
+def test_the_largest_message_that_the_contract_permits_is_read_although_escapes_enlarge_it() -> None:
     emoji = "🦉"
     labels = [f"{number:04}" + emoji * 8 for number in range(MAX_LABELS_BYTES // 36)]
     kwargs = {
@@ -203,7 +203,7 @@ def test_the_largest_message_that_the_contract_allows_is_read_however_it_is_esca
 
 
 @pytest.mark.parametrize("text", ["x", ","])
-def test_the_message_of_most_parts_that_the_contract_allows_is_read(text: str) -> None:
+def test_the_message_with_the_most_parts_that_the_contract_permits_is_read(text: str) -> None:
     kwargs = {
         "images": ["http://x.example/".ljust(MAX_URL_CHARACTERS, text)] * MAX_IMAGES_PER_MESSAGE,
         "candidate_labels": [f"{number}".ljust(32, text) for number in range(MAX_LABELS)],
@@ -228,7 +228,7 @@ ARGUMENTS = st.sampled_from(["image", "images", "candidate_labels", "hypothesis_
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A good message in which something is replaced by anything."""
+    """A good message in which one part is replaced by any value."""
     parts: dict[str, Any] = {}
     place = draw(st.sampled_from(["headers", "header", "body", "item", "argument", "canvas", "properties", "type"]))
     value = draw(JSON)
@@ -248,7 +248,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @given(mutated() | st.binary())
-def test_a_message_is_a_job_or_refused_in_one_sentence_whatever_is_in_it(raw: bytes) -> None:
+def test_any_message_is_a_job_or_refused_in_one_sentence(raw: bytes) -> None:
     sentence = ""
     try:
         if (found := read(raw)) is not None:

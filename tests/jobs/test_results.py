@@ -1,4 +1,4 @@
-"""How an answer is written: as any Celery client reads it."""
+"""Workers write answers that any Celery client can read."""
 
 import json
 
@@ -8,6 +8,7 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producer.broker.dialling import MAX_CONNECTIONS
 from producer.broker.urls import endpoint
 from tests.valkey_server import ValkeyServer
 from worker.delivery.outages import is_outage
@@ -16,7 +17,7 @@ from worker.jobs.results import FirstAnswerBackend
 
 @pytest.fixture(scope="module")
 def backend() -> FirstAnswerBackend:
-    """Connected to nothing."""
+    """A backend without a connection."""
     app = Celery("answers", set_as_current=False)
     app.endpoints = (endpoint("redis://127.0.0.1:1/0", "the broker"), endpoint("redis://127.0.0.1:1/1", "the backend"))
     return FirstAnswerBackend(app=app)
@@ -39,10 +40,12 @@ def test_half_a_surrogate_pair_is_written_as_celery_writes_it(backend: FirstAnsw
     assert backend.decode(backend.encode({"message": "\ud83e"})) == {"message": "\ud83e"}
 
 
+def test_hundreds_of_threads_may_store_answers_at_once(backend: FirstAnswerBackend) -> None:
+    assert backend.client.connection_pool.max_connections == MAX_CONNECTIONS
+
+
 @pytest.mark.parametrize("garbage", [b"", b"\xff\xfe", b"[" * 100_000, b"7", b"null", b"9" * 5_000])
-def test_an_answer_that_another_program_has_overwritten_counts_no_attempts_and_no_cancellation(
-    valkey: ValkeyServer, garbage: bytes
-) -> None:
+def test_an_answer_that_another_program_has_overwritten_counts_as_none(valkey: ValkeyServer, garbage: bytes) -> None:
     app = Celery("answers", set_as_current=False)
     app.endpoints = tuple(endpoint(valkey.url(database), "the URL") for database in (0, 1))
     backend = FirstAnswerBackend(app=app)
@@ -52,5 +55,5 @@ def test_an_answer_that_another_program_has_overwritten_counts_no_attempts_and_n
     assert not backend.is_cancelled("an-id")
 
 
-def test_a_right_that_a_script_lacks_is_an_outage() -> None:
+def test_a_permission_that_a_script_lacks_counts_as_an_outage() -> None:
     assert is_outage(redis.ResponseError("ACL failure in script: User w has no permissions to run the 'zadd' command"))

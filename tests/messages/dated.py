@@ -1,4 +1,4 @@
-"""A message of ours as Redis queues it, where a test needs one without Redis."""
+"""Makes our messages in the form in which Redis queues them, without Redis."""
 
 from __future__ import annotations
 

@@ -24,16 +24,16 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a small checkpoint is made of; every name is one of Transformers'.
+    """What a small checkpoint is made of; all names are those of Transformers.
 
     Attributes:
-        name: what the classes of the configuration and the model begin with.
-        tokenizer: makes it; gets the folder, for a tokenizer that lives in a file of its own.
-        processor: image processor, with `resize` as its settings.
-        text: settings of the text tower beside those of every tower and those that follow from the tokenizer.
+        name: how the names of the configuration's and the model's classes begin.
+        tokenizer: makes the tokenizer; it gets the folder because some tokenizers are written to a file of their own.
+        processor: the class of the image processor, whose settings are `resize`.
+        text: settings of the text tower, in addition to those of every tower and those that follow from the tokenizer.
         vision: settings of the image tower.
-        whole: settings of the configuration that holds both.
-        model: class, where it is not `name` with "Model".
+        whole: settings of the configuration that holds both towers.
+        model: the model's class, where it is not `name` followed by "Model".
     """
 
     name: str
@@ -46,7 +46,7 @@ class Recipe:
     model: str | None = None
 
     def network(self, tokenizer: Any) -> Any:
-        """The model, as Transformers initialises it."""
+        """Return the model as Transformers initialises it."""
         text = {
             **_TOWER,
             "vocab_size": len(tokenizer),
@@ -59,12 +59,12 @@ class Recipe:
         return _transformers(self.model or f"{self.name}Model")(config)
 
     def config(self, text: Settings) -> Any:
-        """The configuration of both towers."""
+        """Return the configuration of both towers."""
         return _transformers(f"{self.name}Config")(text_config=text, vision_config=self.vision, **self.whole)
 
 
 class _Blip2(Recipe):
-    """The text goes through the Q-Former; the language model of the configuration is never built."""
+    """A recipe for BLIP-2: the text goes through the Q-Former; the configured language model is never built."""
 
     def config(self, text: Settings) -> Any:
         queries = {
@@ -80,7 +80,7 @@ class _Blip2(Recipe):
 
 
 class _TwoModels(Recipe):
-    """Any image model with any text model."""
+    """A recipe that combines an image model and a text model of different families."""
 
     def config(self, text: Settings) -> Any:
         towers = _transformers("ViTConfig")(**self.vision), _transformers("BertConfig")(**text)
@@ -88,7 +88,7 @@ class _TwoModels(Recipe):
 
 
 class _FullSize(Recipe):
-    """Of a published size; only the vocabulary's ends are those of the small tokenizer."""
+    """A recipe of a published size; only the special tokens are those of the small tokenizer."""
 
     def config(self, text: Settings) -> Any:
         ends = {name: text[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
@@ -96,7 +96,7 @@ class _FullSize(Recipe):
 
 
 def _tower(width: int, layers: int) -> Settings:
-    """A transformer as CLIP's are: heads of 64, four times as wide between its attentions."""
+    """Return the settings of a transformer like CLIP's: heads of 64, and MLPs four times as wide as the model."""
     return {
         "hidden_size": width,
         "num_hidden_layers": layers,
@@ -148,7 +148,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "chinese_clip": Recipe("ChineseCLIP", tokenizers.bert, "ChineseCLIPImageProcessorPil"),
     "clip": Recipe("CLIP", tokenizers.clip),
-    # As OpenAI's own checkpoints have it: the number is wrong, and the text tower looks for the highest token.
+    # As in OpenAI's own checkpoints: the end token's number is wrong, and the text tower looks for the highest token.
     "clip-legacy-eos": Recipe("CLIP", tokenizers.clip, text={"eos_token_id": 2}),
     "clip-vit-b32": _FullSize("CLIP", tokenizers.clip, resize={}, vision={}, whole={}),
     "clip-vit-l14": _FullSize(
@@ -183,7 +183,7 @@ RECIPES: Mapping[str, Recipe] = {
     "vision-text-dual-encoder": _TwoModels("VisionTextDualEncoder", tokenizers.bert, "ViTImageProcessorPil", **_FIXED),
 }
 
-# All but those of full size.
+# All recipes but those of full size.
 SMALL = sorted(set(RECIPES) - {"clip-vit-b32", "clip-vit-l14"})
 
 
@@ -193,8 +193,8 @@ def make_checkpoint(family: str, folder: Path, *, seed: int = 0) -> Path:
     Args:
         family: a key of `RECIPES`: a model type, a variant of one, or `clip-vit-b32` and `clip-vit-l14`, which have the
             full size of OpenAI's ViT-B/32 (600 MB) and ViT-L/14 (1.7 GB).
-        folder: made if it is not there.
-        seed: other seeds, other weights.
+        folder: where to write it; it is created if it does not exist.
+        seed: different seeds give different weights.
 
     Returns:
         The folder.
@@ -218,7 +218,7 @@ def make_checkpoint(family: str, folder: Path, *, seed: int = 0) -> Path:
 
 
 def pillow_tips_processor() -> Any:
-    """What TIPSv2's processor does, with Pillow: Transformers has it for torchvision only."""
+    """Return TIPSv2's image processor with Pillow as its backend: Transformers has it for torchvision only."""
     from transformers.image_processing_backends import PilBackend
 
     class Tipsv2ImageProcessorPil(PilBackend):
@@ -233,7 +233,7 @@ def pillow_tips_processor() -> Any:
 
 
 def widen(network: Any) -> None:
-    """Draw every weight so that a layer keeps the spread of what it gets, and biases so that no layer is a zero."""
+    """Draw weights that keep the spread of a layer's inputs, and biases that keep a layer from returning only zeros."""
     from torch import nn, no_grad
 
     with no_grad():

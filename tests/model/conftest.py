@@ -1,4 +1,4 @@
-"""Small checkpoints, made once a run, each loaded by the worker and by Transformers."""
+"""Small checkpoints, made once in each test run, and loaded by the worker and by Transformers."""
 
 import importlib
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from worker.model import Model, load_model
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a small checkpoint of a family."""
+    """Return a function that returns the folder of a family's small checkpoint."""
     root = tmp_path_factory.mktemp("checkpoints")
     return cache(lambda family: make_checkpoint(family, root / family))
 
 
 @pytest.fixture(scope="session")
 def loaded(checkpoint: Callable[[str], Path], device: str) -> Callable[[str], Model]:
-    """The worker's model of a family; all families share it, so a test must not change it."""
+    """Return a function that loads a family's model as the worker does; tests share it and must not change it."""
     # One thread: for towers this small, starting a second one takes longer than the work it would share.
     torch.set_num_threads(1)
     return cache(lambda family: load_model(str(checkpoint(family)), device=device, dtype="float32"))
@@ -30,7 +30,7 @@ def loaded(checkpoint: Callable[[str], Path], device: str) -> Callable[[str], Mo
 
 @pytest.fixture(scope="session")
 def pipeline(checkpoint: Callable[[str], Path]) -> Callable[[str], Any]:
-    """The zero-shot pipeline of Transformers for the same checkpoint: the reference, on the CPU whatever the device."""
+    """Return a function that makes the reference: Transformers' zero-shot pipeline of a checkpoint, on the CPU."""
 
     def make(family: str) -> Any:
         import torch

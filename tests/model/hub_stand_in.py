@@ -1,4 +1,4 @@
-"""A server on this machine that answers a client of the Hugging Face Hub as the Hub does; it offers no Xet."""
+"""A local server that answers clients of the Hugging Face Hub as the Hub does, without the Xet protocol."""
 
 import hashlib
 import json
@@ -11,19 +11,19 @@ from pathlib import Path
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_stand_in"
-#: Files that the Hub stores apart, to which it redirects.
+#: Files that the Hub keeps in a separate store and redirects to.
 _LARGE = (".safetensors", ".bin")
 
 
 @dataclass
 class Hub:
-    """What the stand-in holds, and how it behaves; a test may change either while it runs.
+    """What the stand-in holds and how it behaves; a test may change both while the server runs.
 
     Attributes:
         repositories: the folder of each model; every revision is the same commit.
-        gated: models that are shown to those with `TOKEN` only.
-        refused: status and code with which the Hub answers for other models.
-        status: with another status than 200, every answer is that.
+        gated: models that only requests with `TOKEN` may read.
+        refused: the status and the error code of the responses for each model that the Hub refuses.
+        status: anything but 200 is the status of every response.
         cuts: how many downloads of large files break off halfway.
         requests: method, path and range of each request.
     """
@@ -39,7 +39,7 @@ class Hub:
 
     @property
     def url(self) -> str:
-        """What HF_ENDPOINT is to be."""
+        """Return the value that `HF_ENDPOINT` needs."""
         return f"http://127.0.0.1:{self.port}"
 
 
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": name} for name in files]
             body: object = {"id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings}
         else:
-            body = []  # no file lies in a folder, which is all that Transformers asks for
+            body = []  # Transformers only lists subfolders, and there are none
         self.answer(200, json.dumps(body).encode(), {"Content-Type": "application/json", "X-Repo-Commit": COMMIT})
 
     def file(self, file: Path) -> None:
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = file.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         if file.suffix in _LARGE:
-            # Another host, as the Hub's store is: the client must not send its token there.
+            # The Hub's store is another host, too: the client must not send its token there.
             location = f"http://localhost:{self.hub.port}/store/{file.parent.name}/{file.name}"
             linked = {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(content)), "Location": location}
             self.answer(302, headers={"X-Repo-Commit": COMMIT, **linked})
@@ -144,4 +144,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[:sent])
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""Picture files of every shape and mode that users send, and how the worker decodes them."""
+"""Picture files of every shape and mode that users send, and a function that decodes them as the worker does."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -10,13 +10,13 @@ from PIL import Image, ImageOps
 
 
 def decoded(path: Path) -> Image.Image:
-    """Upright and RGB, as the pipeline's own loader makes it."""
+    """Return the picture upright and in RGB, as the pipeline's own loader makes it."""
     with Image.open(path) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def scene(width: int, height: int, seed: int) -> npt.NDArray[np.uint8]:
-    """uint8 (height, width, 3): a coloured gradient with noise, different for every seed."""
+    """Return a coloured gradient with noise as uint8 (height, width, 3), different for every seed."""
     random = np.random.default_rng(seed)
     ends = random.uniform(0, 255, (2, 2, 3))
     down, across = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[None, :, None]
@@ -85,7 +85,7 @@ _FILES: Mapping[str, Callable[[], bytes]] = {
 
 
 def write_all(folder: Path) -> list[Path]:
-    """All of them, as files."""
+    """Write all pictures into the folder, and return their files."""
     for name, content in _FILES.items():
         (folder / name).write_bytes(content())
     return [folder / name for name in _FILES]

@@ -1,4 +1,4 @@
-"""Where a model runs: on the GPU that is there, on the CPU where there is none, and never on the CPU by accident."""
+"""A model runs on the machine's GPU, on the CPU if there is none, and never on the CPU by accident."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch can
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """A folder for the PATH and one of device files, as on a machine without a GPU."""
+    """Return a folder for the PATH and one for device files, as on a machine without a GPU."""
     programs, devices = tmp_path / "bin", tmp_path / "dev"
     programs.mkdir()
     devices.mkdir()
@@ -40,11 +40,11 @@ def sign(folders: tuple[Path, Path], **environment: str) -> str | None:
     return sign_of_nvidia({"PATH": str(folders[0]), **environment}, folders[1])
 
 
-def test_a_machine_without_a_gpu_shows_none(folders: tuple[Path, Path]) -> None:
+def test_a_machine_without_a_gpu_shows_no_sign_of_one(folders: tuple[Path, Path]) -> None:
     assert sign(folders) is None
 
 
-def test_a_driver_s_program_or_device_files_show_a_gpu(folders: tuple[Path, Path]) -> None:
+def test_nvidia_smi_or_a_device_file_is_a_sign_of_a_gpu(folders: tuple[Path, Path]) -> None:
     add_tool(folders[0])
     assert sign(folders) == "nvidia-smi is installed here"
 
@@ -53,7 +53,9 @@ def test_a_driver_s_program_or_device_files_show_a_gpu(folders: tuple[Path, Path
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])
-def test_a_process_that_is_to_see_no_gpu_has_none(visible: str, folders: tuple[Path, Path]) -> None:
+def test_a_process_from_which_cuda_visible_devices_hides_all_gpus_has_none(
+    visible: str, folders: tuple[Path, Path]
+) -> None:
     add_tool(folders[0])
     (folders[1] / "nvidia0").touch()
 
@@ -62,12 +64,12 @@ def test_a_process_that_is_to_see_no_gpu_has_none(visible: str, folders: tuple[P
 
 
 @without_cuda
-def test_where_nothing_shows_a_gpu_the_cpu_is_taken() -> None:
+def test_without_a_sign_of_a_gpu_the_cpu_is_used() -> None:
     assert pick_device("auto", lambda: None) == torch.device("cpu")
 
 
 @without_cuda
-def test_a_gpu_that_pytorch_cannot_use_is_refused_and_the_cpu_has_to_be_asked_for() -> None:
+def test_a_gpu_that_pytorch_cannot_use_is_an_error_unless_the_cpu_is_set() -> None:
     def here() -> str:
         return "/dev/nvidia0 is here"
 
@@ -81,7 +83,7 @@ def test_a_gpu_that_pytorch_cannot_use_is_refused_and_the_cpu_has_to_be_asked_fo
 
 
 def ended(program: str, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """A worker or an engine that cannot start."""
+    """Run a worker or an engine that cannot start, and return how it ended."""
     visible = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     done = subprocess.run(
         [sys.executable, "-m", program, *arguments],
@@ -113,7 +115,7 @@ def test_a_worker_or_engine_beside_a_gpu_that_pytorch_cannot_use_ends_with_78(
 
 @without_cuda
 def test_an_engine_whose_predecessor_lost_its_gpu_does_not_take_the_cpu(tmp_path: Path) -> None:
-    (tmp_path / "engine-gpu").write_text("cuda:0")  # as one leaves it that died
+    (tmp_path / "engine-gpu").write_text("cuda:0")  # as an engine process that died leaves it
 
     done = ended("worker.engine_process", str(tmp_path / "engine"), CUDA_VISIBLE_DEVICES="")
 
@@ -127,7 +129,7 @@ def test_float32_is_computed_in_float32(checkpoint: Callable[[str], Path], devic
 
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
-    # What TF32 has no bits for survives a convolution and a product.
+    # Digits that TF32 would drop survive a convolution and a product.
     value = torch.full((16, 16, 16, 16), 1 + 2**-12, device=device)
     ones = torch.eye(16, device=device)
     assert torch.nn.functional.conv2d(value, ones[..., None, None]).max().item() == 1 + 2**-12

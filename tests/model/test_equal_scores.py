@@ -1,4 +1,4 @@
-"""Each row of docs/equal-scores.md that names a difference on purpose; what is equal stands in `test_parity`."""
+"""Every intended difference in docs/equal-scores.md; `test_parity` tests what is equal."""
 
 import io
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def theirs(pipeline: Any, image: Image.Image) -> list[float]:
     return [found[label] for label in LABELS]
 
 
-def test_sixteen_bit_grey_is_seen_as_the_picture_that_it_is(
+def test_a_worker_scales_sixteen_bit_grey_to_eight_bits_where_the_pipeline_sees_white(
     loaded: Callable[[str], Model], pipeline: Callable[[str], Any]
 ) -> None:
     levels = np.asarray(photo(160, 120).convert("L"), dtype=np.uint16)
@@ -56,7 +56,7 @@ def test_an_orientation_in_more_than_a_megabyte_of_exif_is_ignored(kind: str) ->
 
 
 @pytest.mark.parametrize("name", [f"PNG, {what}" for what in REFUSED_BY_PILLOW])
-def test_metadata_that_pillow_refuses_costs_no_picture(name: str) -> None:
+def test_a_picture_with_metadata_that_pillow_refuses_is_still_decoded(name: str) -> None:
     with pytest.raises((SyntaxError, ValueError, OSError)):
         Image.open(io.BytesIO(LADEN[name])).load()
 

@@ -1,4 +1,4 @@
-"""What a forward pass gives back when it fails: an exception that says whether to try less, or to give up."""
+"""A failed forward pass raises an exception that says whether a smaller batch may pass."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +16,16 @@ from worker.model.interface import DeviceLostError, ModelError, ModelOutOfMemory
 from worker.runtime.logs import place_of
 
 
-def test_memory_that_the_device_does_not_have_means_a_smaller_batch_may_pass() -> None:
+def test_after_running_out_of_device_memory_a_smaller_batch_may_pass() -> None:
     with pytest.raises(ModelOutOfMemoryError) as caught:
         forward_pass(lambda: torch.empty(2**58, dtype=torch.uint8))
     assert "allocate" in str(caught.value.__cause__)
 
 
 def of_the_runtime(code: int, text: str) -> torch.AcceleratorError:
-    """As PyTorch raises what the CUDA runtime returned."""
+    """Return the exception that PyTorch raises for an error code of the CUDA runtime."""
     error = torch.AcceleratorError(f"CUDA error: {text}\nCUDA kernel errors might be asynchronously reported")
-    vars(error)["error_code"] = code  # set in C++, so that no type knows of it
+    vars(error)["error_code"] = code  # PyTorch sets it in C++, so it is not in the type stubs
     return error
 
 
@@ -66,7 +66,7 @@ def of_the_runtime(code: int, text: str) -> torch.AcceleratorError:
     ],
     ids=lambda value: f"{value}"[:50] if isinstance(value, Exception) else value.__name__,
 )
-def test_what_a_failure_means_is_read_from_its_code_or_its_words_and_not_from_its_class(
+def test_a_failure_is_classified_by_its_code_or_message_and_not_by_its_class(
     failure: Exception, kind: type[ModelError]
 ) -> None:
     def fail() -> None:
@@ -80,7 +80,7 @@ def test_what_a_failure_means_is_read_from_its_code_or_its_words_and_not_from_it
     assert place_of(failure).startswith(__file__)
 
 
-def test_what_no_list_knows_has_lost_the_device_if_that_answers_nothing_any_more(
+def test_an_unknown_error_means_a_lost_device_only_if_the_device_no_longer_responds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def lost(*_: object) -> None:
@@ -97,7 +97,7 @@ def test_what_no_list_knows_has_lost_the_device_if_that_answers_nothing_any_more
         forward_pass(lost)
 
 
-def test_a_device_that_is_lost_while_its_cache_is_emptied_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_fails_while_its_cache_is_emptied_is_reported_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -110,7 +110,7 @@ def test_a_device_that_is_lost_while_its_cache_is_emptied_is_lost(monkeypatch: p
         forward_pass(fail)
 
 
-def test_pictures_of_different_keys_are_an_error_of_the_model(loaded: Callable[[str], Model]) -> None:
+def test_a_batch_of_pictures_with_different_keys_is_a_model_error(loaded: Callable[[str], Model]) -> None:
     clip = loaded("clip").prepare(Image.new("RGB", (40, 40)))
     align = loaded("align").prepare(Image.new("RGB", (40, 40)))
     assert clip.key != align.key
@@ -118,7 +118,7 @@ def test_pictures_of_different_keys_are_an_error_of_the_model(loaded: Callable[[
         loaded("clip").embed_images([clip, align])
 
 
-def test_numbers_that_are_not_finite_never_leave_the_model(
+def test_a_model_raises_an_error_instead_of_returning_numbers_that_are_not_finite(
     checkpoint: Callable[[str], Path], tmp_path: Path, device: str
 ) -> None:
     folder = copytree(checkpoint("clip"), tmp_path / "overflowing")

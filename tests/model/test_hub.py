@@ -1,4 +1,4 @@
-"""Checkpoints by their Hub id, against a server on this machine that answers as the Hub does."""
+"""Checkpoints that are loaded by Hub id, from a local server that answers as the Hub does."""
 
 import errno
 import json
@@ -41,7 +41,7 @@ def hub(checkpoint: Callable[[str], Path], tmp_path: Path) -> Iterator[Hub]:
         yield running
 
 
-# Prints one line a model: what it says it is, or why it was refused.
+# Prints one line for each model: its name and revision, or why it was refused.
 PROGRAM = """
 import json, sys, torch
 from worker.model import load_model
@@ -60,7 +60,7 @@ Wanted = Sequence[tuple[str, str | None, str | list[str]]]
 
 
 def load_all(wanted: Wanted, hub: Hub, home: Path, settings: Mapping[str, str] | None = None) -> None:
-    """Load checkpoints in a process of its own, because the Hub's client reads its settings at its import."""
+    """Load checkpoints in a process of their own, because the Hub's client reads its settings when it is imported."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))},
         "HF_ENDPOINT": hub.url,
@@ -78,7 +78,7 @@ def load_all(wanted: Wanted, hub: Hub, home: Path, settings: Mapping[str, str] |
             assert found == expected
 
 
-def test_a_hub_id_loads_with_its_commit_or_says_why_not(hub: Hub, tmp_path: Path) -> None:
+def test_a_hub_id_is_loaded_with_its_commit_or_refused_with_the_reason(hub: Hub, tmp_path: Path) -> None:
     wanted: Wanted = [
         ("someone/small-clip", None, LOADED),
         ("someone/small-clip", "v2", LOADED),
@@ -94,18 +94,20 @@ def test_a_hub_id_loads_with_its_commit_or_says_why_not(hub: Hub, tmp_path: Path
     load_all(wanted, hub, tmp_path / "home")
 
 
-def test_a_token_opens_a_gated_model_and_never_goes_to_the_store(hub: Hub, tmp_path: Path) -> None:
+def test_a_token_gives_access_to_a_gated_model_and_is_not_sent_to_the_store(hub: Hub, tmp_path: Path) -> None:
     load_all([("someone/gated", None, ["someone/gated", COMMIT])], hub, tmp_path / "home", {"HF_TOKEN": TOKEN})
     assert any(path.startswith("store/") for _, path, _ in hub.requests)
 
 
-def test_a_download_that_breaks_off_is_tried_again(hub: Hub, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_tried_again(hub: Hub, tmp_path: Path) -> None:
     hub.cuts = 1
     load_all([("someone/small-clip", None, LOADED)], hub, tmp_path / "home")
     assert [method for method, path, _ in hub.requests if path.startswith("store/")].count("GET") == 2
 
 
-def test_offline_a_misspelt_folder_is_said_to_be_none_without_asking_the_hub(hub: Hub, tmp_path: Path) -> None:
+def test_offline_the_error_for_a_misspelt_folder_says_that_it_does_not_exist_without_a_request_to_the_hub(
+    hub: Hub, tmp_path: Path
+) -> None:
     wanted: Wanted = [("modles/mine", None, "model 'modles/mine' is no folder here and not in the cache")]
 
     load_all(wanted, hub, tmp_path / "home", {"HF_HUB_OFFLINE": "1"})
@@ -130,13 +132,18 @@ def test_a_model_in_the_cache_starts_without_the_hub(hub: Hub, tmp_path: Path) -
     load_all([("someone/small-clip", None, LOADED)], hub, home)
     hub.status = 451
     load_all(
-        [("someone/small-clip", None, LOADED), ("someone/gated", None, f"the Hub at {hub.url} answers 451")], hub, home
+        [
+            ("someone/small-clip", None, LOADED),
+            ("someone/gated", None, f"the Hub at {hub.url} responds with status 451"),
+        ],
+        hub,
+        home,
     )
 
 
 @pytest.mark.thorough
 @pytest.mark.timeout(600)
-def test_a_damaged_file_of_the_cache_is_to_be_deleted(hub: Hub, tmp_path: Path) -> None:
+def test_the_error_for_a_damaged_file_in_the_cache_names_the_folder_to_delete(hub: Hub, tmp_path: Path) -> None:
     home = tmp_path / "home"
     load_all([("someone/small-clip", None, LOADED)], hub, home)
     folder = home / "hub" / "models--someone--small-clip"
@@ -156,6 +163,6 @@ def test_a_damaged_file_of_the_cache_is_to_be_deleted(hub: Hub, tmp_path: Path) 
         (errno.EROFS, "mount it writable, or set HF_HOME"),
     ],
 )
-def test_a_cache_that_cannot_be_written_is_named_with_its_remedy(number: int, advice: str) -> None:
+def test_the_error_for_a_cache_that_cannot_be_written_names_the_remedy(number: int, advice: str) -> None:
     with pytest.raises(ModelLoadError, match=advice), explained("weights", "someone/small-clip"):
         raise OSError(number, os.strerror(number))

@@ -1,4 +1,4 @@
-"""A checkpoint either loads, silently, or is refused in one sentence that says what is wrong and what to do."""
+"""A checkpoint is loaded silently, or refused in one sentence that says what is wrong and what to do."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from worker.model.interface import Logits, ModelError, ModelLoadError
 
 @pytest.fixture
 def broken(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A copy of a working CLIP checkpoint, for a test to break."""
+    """Return a copy of a working CLIP checkpoint for a test to break."""
     return Path(shutil.copytree(checkpoint("clip"), tmp_path / "broken"))
 
 
@@ -35,14 +35,16 @@ def refusal(model: str | Path, **settings: Any) -> str:
     return sentence
 
 
-def test_a_model_says_what_it_is(loaded: Callable[[str], Model], device: str) -> None:
+def test_a_model_has_its_name_revision_device_dtype_family_and_scoring(
+    loaded: Callable[[str], Model], device: str
+) -> None:
     clip, siglip = loaded("clip"), loaded("siglip2")
     assert (clip.name, clip.revision, clip.device, clip.dtype) == ("clip", None, device, "float32")
     assert (clip.family, clip.scoring) == ("clip", "softmax")
     assert (siglip.family, siglip.scoring) == ("siglip2", "sigmoid")
 
 
-def test_the_family_table_covers_what_the_pipeline_covers() -> None:
+def test_every_family_of_the_pipeline_is_supported_or_refused_by_name() -> None:
     from transformers.models.auto import modeling_auto
 
     theirs = modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES
@@ -52,7 +54,7 @@ def test_the_family_table_covers_what_the_pipeline_covers() -> None:
 
 
 def test_loading_and_running_prints_nothing(checkpoint: Callable[[str], Path]) -> None:
-    """In a process of its own, where Transformers writes to the terminal as it does for everybody."""
+    """In a process of its own, because there Transformers writes to the terminal as in any other program."""
     code = """
 import sys
 import torch
@@ -102,7 +104,9 @@ def test_warm_up_refuses_a_checkpoint_whose_parts_do_not_fit(broken: Path, devic
         ("preprocessor_config.json", {"rescale_factor": "x"}),
     ],
 )
-def test_a_wrong_value_that_fails_only_when_it_is_used_is_refused(broken: Path, file: str, values: Any) -> None:
+def test_a_wrong_value_that_fails_only_in_use_is_refused_by_the_warm_up_at_the_latest(
+    broken: Path, file: str, values: Any
+) -> None:
     change(broken / file, **values)
     with pytest.raises(ModelLoadError, match=r"cannot be used|loads but does not run"):
         load_model(str(broken), device="cpu").warm_up()
@@ -121,7 +125,7 @@ def change(file: Path, **values: Any) -> None:
         ("openai/clip vit", "neither a folder here nor a possible Hub id"),
     ],
 )
-def test_a_name_that_can_be_nothing_is_refused(name: str, part: str) -> None:
+def test_a_name_that_is_neither_a_folder_nor_a_hub_id_is_refused(name: str, part: str) -> None:
     assert part in refusal(name)
 
 
@@ -144,7 +148,7 @@ def test_a_file_in_place_of_a_folder_is_refused(broken: Path) -> None:
     assert "is a file" in refusal(broken / "config.json")
 
 
-def test_a_revision_of_a_folder_is_refused(broken: Path) -> None:
+def test_a_revision_for_a_folder_is_refused(broken: Path) -> None:
     assert "'v1'" in refusal(broken, revision="v1")
 
 
@@ -169,11 +173,11 @@ def test_a_damaged_file_is_refused(broken: Path, file: str) -> None:
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused(broken: Path) -> None:
-    """Transformers would draw them at random, warn, and classify."""
+    """Transformers would draw the missing weights at random, warn, and classify."""
     weights = load_file(broken / "model.safetensors")
     del weights["text_projection.weight"], weights["visual_projection.weight"]
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    assert "lacks 2 of the weights of a CLIPModel, 'text_projection.weight'" in refusal(broken)
+    assert "lacks 2 of the weights of a CLIPModel (first 'text_projection.weight')" in refusal(broken)
 
 
 def test_weights_of_another_shape_are_refused(broken: Path) -> None:
@@ -185,11 +189,14 @@ def test_weights_of_another_shape_are_refused(broken: Path) -> None:
     ("model_type", "part"),
     [
         ("videoprism", "it classifies videos, not single images"),
-        ("bert", "type 'bert', which does not classify images zero-shot: choose one of align, altclip, blip"),
+        (
+            "bert",
+            "type 'bert', which does not classify images zero-shot: choose a model of one of the types align, altclip",
+        ),
         ("nonsense", "`nonsense`"),
     ],
 )
-def test_another_kind_of_model_is_refused(broken: Path, model_type: str, part: str) -> None:
+def test_a_model_that_does_not_classify_images_zero_shot_is_refused(broken: Path, model_type: str, part: str) -> None:
     (broken / "config.json").write_text(json.dumps({"model_type": model_type}))
     assert part in refusal(broken)
 
@@ -209,7 +216,7 @@ def test_an_unknown_device_is_refused(broken: Path, device: str) -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_a_device_that_is_not_there_is_refused(broken: Path, device: str) -> None:
+def test_a_device_that_this_machine_lacks_is_refused(broken: Path, device: str) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -237,7 +244,7 @@ def test_a_scale_or_bias_that_makes_every_score_nan_is_refused(
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("family", ["clip", "siglip", "align"])
-def test_the_scale_and_the_bias_are_as_exact_in_half_precision(
+def test_the_scale_and_the_bias_stay_exact_in_half_precision(
     family: str, dtype: str, checkpoint: Callable[[str], Path]
 ) -> None:
     exact, half = (load_model(str(checkpoint(family)), device="cpu", dtype=each).logits for each in ("float32", dtype))
@@ -245,6 +252,6 @@ def test_the_scale_and_the_bias_are_as_exact_in_half_precision(
     assert (half.scale, half.bias) == (exact.scale, exact.bias)
 
 
-def test_logits_that_overflow_are_an_error_and_no_nan() -> None:
+def test_logits_that_overflow_are_an_error_instead_of_nan() -> None:
     with pytest.raises(ModelError, match="not finite"):
         Logits(3e38, 0.0)(np.ones(4, np.float32), np.ones((2, 4), np.float32))

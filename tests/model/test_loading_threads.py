@@ -1,4 +1,4 @@
-"""The threads that PyTorch computes with: none is left over from loading, or all of them would be slower."""
+"""Loading a model leaves no threads of PyTorch behind, which would slow down all later computation."""
 
 import sys
 import threading
@@ -34,8 +34,8 @@ print([before, during, helpers()], flush=True)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
-def test_what_computes_for_a_thread_ends_with_it() -> None:
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: it counts the threads in /proc")
+def test_pytorch_s_helper_threads_end_with_the_thread_that_started_them() -> None:
     with run_python(PROGRAM) as program:
         before, during, after = numbers_of(program)
 
@@ -55,7 +55,7 @@ def test_a_model_is_loaded_and_warmed_up_in_a_thread_that_has_ended() -> None:
             threads.append(threading.current_thread())
             warm_up(*arguments)
 
-        model.warm_up = warm_up_here  # type: ignore[method-assign]  # a real model, but for who calls it
+        model.warm_up = warm_up_here  # type: ignore[method-assign]  # it only records the thread
         return model
 
     settings = WorkerSettings.model_validate({"model": "bundled", "device": "cpu"})

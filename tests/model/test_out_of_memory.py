@@ -1,4 +1,4 @@
-"""A batch that does not fit: what it held is given back before its halves run, and the smaller size is not for ever."""
+"""The memory of a batch that does not fit is freed before its halves run, and later batches may grow again."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
@@ -26,15 +26,15 @@ TIMEOUT_S = 60.0
 BATCH = 64
 
 
-#: Of a storage; PyTorch has no types for it.
+#: A weak reference to a storage; PyTorch has no types for it.
 weak_reference: Any = StorageWeakRef
 
 
 class LivingStorage(TorchDispatchMode):
-    """Counts the bytes of all results that still live, and runs out of memory beyond a budget, as a GPU would."""
+    """Counts the bytes of all results that are still alive, and raises out of memory above a budget, as a GPU does."""
 
     def __init__(self, budget_bytes: float) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's own
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch has no types for it
         self.budget_bytes = budget_bytes
         self.most_bytes = 0
         self._living: dict[int, tuple[Any, int]] = {}
@@ -54,7 +54,7 @@ class LivingStorage(TorchDispatchMode):
 
 
 class Bounded:
-    """A real model whose forward passes have so much memory together."""
+    """A real model whose forward passes share a limited memory."""
 
     parallel_batches = 1
 
@@ -86,7 +86,7 @@ def pictures(model: Model, count: int) -> list[Prepared]:
 
 
 def together(engine: LocalEngine, images: Sequence[Prepared]) -> "list[Future[BatchResult[Float32]]]":
-    """All of them in the fewest batches, since the engine waits for a batch to fill."""
+    """Queue all images at once, so that they fill the fewest batches, and wait for them."""
     futures = [engine.queue_image(image, "default") for image in images]
     wait(futures, TIMEOUT_S)
     return futures
@@ -99,7 +99,9 @@ def bytes_for(model: Model, images: Sequence[Prepared]) -> int:
 
 
 @pytest.mark.parametrize("fits", [32, 8, 1])
-def test_with_room_for_a_part_of_a_batch_all_of_it_is_answered(fits: int, loaded: Callable[[str], Model]) -> None:
+def test_if_only_a_part_of_a_batch_fits_in_memory_all_its_images_are_still_embedded(
+    fits: int, loaded: Callable[[str], Model]
+) -> None:
     model = loaded("clip")
     images = pictures(model, BATCH)
     budget_bytes = bytes_for(model, images[:fits])
@@ -126,7 +128,7 @@ def test_prompts_that_do_not_fit_together_are_embedded_in_parts(loaded: Callable
 
 
 class Watched:
-    """A real model that notes, as each forward pass begins, how much of earlier ones lives; its layers take so many."""
+    """A real model that counts, when a pass begins, the live outputs of the one before; it fails above `fits`."""
 
     parallel_batches = 1
 
@@ -134,7 +136,7 @@ class Watched:
         self._model = model
         self._fits = fits
         self._outputs: list[ref[torch.Tensor]] = []
-        #: Of each forward pass: its size, and how many of the layers' outputs of those before it are alive.
+        #: Of each forward pass: its size, and how many outputs of the previous pass's layers were alive when it began.
         self.passes: list[tuple[int, int]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -165,7 +167,7 @@ class Watched:
                 handle.remove()
 
 
-def test_nothing_of_a_failed_batch_lives_when_its_halves_begin(loaded: Callable[[str], Model]) -> None:
+def test_all_tensors_of_a_failed_batch_are_freed_before_its_halves_run(loaded: Callable[[str], Model]) -> None:
     watched = Watched(loaded("clip"), fits=4)
     with engine_of(watched, 16) as engine:
         for future in together(engine, pictures(loaded("clip"), 16)):
@@ -175,7 +177,7 @@ def test_nothing_of_a_failed_batch_lives_when_its_halves_begin(loaded: Callable[
     assert [alive for _, alive in watched.passes] == [0] * 6
 
 
-def test_nothing_of_failed_prompts_lives_when_their_halves_begin(loaded: Callable[[str], Model]) -> None:
+def test_all_tensors_of_failed_prompts_are_freed_before_their_halves_run(loaded: Callable[[str], Model]) -> None:
     watched = Watched(loaded("clip"), fits=4)
     with engine_of(watched, 16) as engine:
         for future in [engine.embed_prompt(f"number {number}") for number in range(16)]:
@@ -185,7 +187,7 @@ def test_nothing_of_failed_prompts_lives_when_their_halves_begin(loaded: Callabl
     assert {alive for _, alive in watched.passes} == {0}
 
 
-def test_an_image_that_does_not_fit_alone_fails_and_keeps_no_memory(loaded: Callable[[str], Model]) -> None:
+def test_an_image_that_does_not_fit_alone_fails_and_its_memory_is_freed(loaded: Callable[[str], Model]) -> None:
     watched = Watched(loaded("clip"), fits=0)
     with engine_of(watched, 2) as engine:
         failed = together(engine, pictures(loaded("clip"), 2))
@@ -196,7 +198,7 @@ def test_an_image_that_does_not_fit_alone_fails_and_keeps_no_memory(loaded: Call
         assert [output() for output in watched._outputs if output() is not None] == []
 
 
-def test_batches_grow_again_once_memory_has_come_free(
+def test_batches_grow_again_once_memory_is_free(
     loaded: Callable[[str], Model], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = loaded("clip")

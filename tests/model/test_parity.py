@@ -1,4 +1,4 @@
-"""The worker's scores are those of Transformers' zero-shot pipeline, for every family it has.
+"""The worker's scores are those of Transformers' zero-shot pipeline, for every family of the pipeline.
 
 "The same" is a difference below 1e-5 in float32: the worker batches differently, and sums in another order. Labels may
 stand in another order only where the pipeline's own scores differ by less than 1e-6.
@@ -23,7 +23,8 @@ TEMPLATE = "This is a photo of {}."
 LABELS = ["a fox", "two cats sleeping on a large red table", "bear", "eine Straße in Köln, 1930", "狐狸", "zebra"]
 OTHER_LABELS = ["bus", "a small dog running on the beach", "owl"]
 
-# Its pipeline cuts the first tokens off every prompt, as many as the model has queries: see the by-hand test.
+# For this family the pipeline cuts as many tokens off the start of every prompt as the model has queries, so that it
+# is no reference; the test that uses the checkpoint by hand covers the family.
 PIPELINES = [family for family in SMALL if family != "blip-2-image-token"]
 
 Scores = npt.NDArray[np.float64]
@@ -49,7 +50,7 @@ def prompts(labels: Sequence[str], template: str = TEMPLATE) -> list[str]:
 
 
 def assert_same(ours: Scores, labels: Sequence[str], reference: Sequence[dict[str, Any]]) -> None:
-    """As the head of this file says."""
+    """Assert that scores and ranking are the same, as the docstring of this file defines it."""
     theirs = {entry["label"]: entry["score"] for entry in reference}
     assert ours == pytest.approx([theirs[label] for label in labels], rel=0, abs=1e-5)
     ranking = [labels[position] for position in np.argsort(-ours, kind="stable")]
@@ -58,7 +59,7 @@ def assert_same(ours: Scores, labels: Sequence[str], reference: Sequence[dict[st
 
 
 @pytest.mark.parametrize("family", PIPELINES)
-def test_every_picture_alone_gets_the_scores_of_the_pipeline(
+def test_a_picture_in_a_batch_of_its_own_gets_the_scores_of_the_pipeline(
     family: str, loaded: Callable[[str], Model], pipeline: Callable[[str], Any], pictures: list[Path]
 ) -> None:
     model, reference = loaded(family), pipeline(family)
@@ -69,14 +70,14 @@ def test_every_picture_alone_gets_the_scores_of_the_pipeline(
 
 
 @pytest.mark.parametrize("family", PIPELINES)
-def test_jobs_that_share_a_batch_keep_their_own_pictures_and_labels(
+def test_jobs_that_share_a_batch_get_the_scores_of_their_own_pictures_and_labels(
     family: str, loaded: Callable[[str], Model], pipeline: Callable[[str], Any], pictures: list[Path]
 ) -> None:
     model, reference = loaded(family), pipeline(family)
     wanted = [LABELS if number % 2 else OTHER_LABELS for number in range(len(pictures))]
     prepared = [model.prepare(decoded(picture)) for picture in pictures]
     assert len({image.key for image in prepared}) == 1, "pictures of any shape go into one batch"
-    # Texts as a cache hands them out: some computed together with others', some alone and earlier.
+    # Like a cache's, some vectors were computed in one batch with those of other jobs, and some alone.
     cached = dict(zip(LABELS + OTHER_LABELS, model.embed_texts(prompts(LABELS + OTHER_LABELS)), strict=True))
     cached["a fox"] = model.embed_texts(prompts(["a fox"]))[0]
     for picture, image, labels in zip(pictures, model.embed_images(prepared), wanted, strict=True):
@@ -85,10 +86,10 @@ def test_jobs_that_share_a_batch_keep_their_own_pictures_and_labels(
 
 
 @pytest.mark.parametrize("family", SMALL)
-def test_small_checkpoints_tell_pictures_and_labels_apart(
+def test_small_checkpoints_give_different_scores_to_different_pictures_and_labels(
     family: str, loaded: Callable[[str], Model], pictures: list[Path]
 ) -> None:
-    """Were their scores all alike, the tests above would prove nothing."""
+    """If all scores were alike, the tests above would prove nothing."""
     model = loaded(family)
     images = model.embed_images([model.prepare(decoded(picture)) for picture in pictures])
     texts = model.embed_texts(prompts(LABELS))
@@ -100,7 +101,7 @@ def test_small_checkpoints_tell_pictures_and_labels_apart(
 
 
 @pytest.mark.parametrize("family", SMALL)
-def test_logits_are_those_of_the_checkpoint_used_by_hand(
+def test_logits_are_those_of_transformers_own_model_and_processor(
     family: str, loaded: Callable[[str], Model], checkpoint: Callable[[str], Path], pictures: list[Path]
 ) -> None:
     import torch
@@ -116,7 +117,7 @@ def test_logits_are_those_of_the_checkpoint_used_by_hand(
 
 
 def by_hand(family: str, folder: Path) -> tuple[Any, Callable[[Any, list[str]], Any]]:
-    """The model and its own processor, as its documentation uses them."""
+    """Return the model, and its own processor as a function, as the model's documentation uses them."""
     parts: Any = importlib.import_module("transformers")
     tokenizer = parts.AutoTokenizer.from_pretrained(folder)
     settings: dict[str, Any] = {"padding": "max_length", "max_length": 64} if "siglip" in family else {"padding": True}
@@ -133,9 +134,9 @@ def by_hand(family: str, folder: Path) -> tuple[Any, Callable[[Any, list[str]], 
         both = parts.Blip2Processor(images, tokenizer, num_query_tokens=network.config.num_query_tokens)
     else:
         both = parts.AutoProcessor.from_pretrained(folder)
-    if family == "align":  # its processor asks for a length of its own
+    if family == "align":  # its processor pads to a fixed length
         settings = {"padding": "max_length", "max_length": 64}
-    if family == "siglip2":  # its processor has settings of its own, which go before the checkpoint's
+    if family == "siglip2":  # its processor has defaults of its own, which override the checkpoint's
         settings |= {"patch_size": 8, "max_num_patches": 16}
     return network, lambda image, texts: both(images=image, text=texts, return_tensors="pt", **settings)
 
@@ -167,7 +168,7 @@ def test_a_thousand_labels_score_as_in_the_pipeline(
 def test_any_template_scores_as_in_the_pipeline(
     template: str, loaded: Callable[[str], Model], pipeline: Callable[[str], Any], pictures: list[Path]
 ) -> None:
-    """The pipeline fills the template by str.format, so that it reads doubled braces as one."""
+    """The pipeline fills the template with `str.format`, which turns doubled braces into single ones."""
     model = loaded("clip")
     [image] = model.embed_images([model.prepare(decoded(pictures[0]))])
     filled = prompts(LABELS, template.replace("{{", "{").replace("}}", "}"))
@@ -176,7 +177,7 @@ def test_any_template_scores_as_in_the_pipeline(
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip", "align", "metaclip_2"])
-def test_a_template_ensemble_is_the_unit_mean_of_the_unit_embeddings(
+def test_an_ensemble_of_templates_is_the_normalised_mean_of_the_normalised_embeddings(
     family: str, loaded: Callable[[str], Model], checkpoint: Callable[[str], Path], pictures: list[Path]
 ) -> None:
     import torch
@@ -191,7 +192,7 @@ def test_a_template_ensemble_is_the_unit_mean_of_the_unit_embeddings(
             per_template.append(output.text_embeds)
         mean = torch.stack(per_template).mean(0)
         cosines = (mean / mean.norm(dim=-1, keepdim=True)) @ output.image_embeds[0]
-    # The family's own scale and bias, read off the last template, whose logits it gave itself.
+    # The family's own scale and bias, derived from the logits that the network gave for the last template.
     slope, bias = np.polyfit((per_template[-1] @ output.image_embeds[0]).numpy(), output.logits_per_image[0].numpy(), 1)
 
     [image] = model.embed_images([model.prepare(decoded(pictures[1]))])

@@ -1,4 +1,4 @@
-"""What happens to a picture on the host: the bytes of the checkpoint's own image processor, only sooner."""
+"""The worker prepares the same pixels as the checkpoint's own image processor, only faster."""
 
 import importlib
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from worker.model.pixels import PIXELS, SplitPreparation, WholePreparation, prep
 
 
 def _transformers(name: str, **settings: Any) -> Any:
-    # Imported here: each process of a test run loads this file, and few of them need Transformers, which takes seconds.
+    # Imported only here: every process of a test run loads this file, but few need Transformers, which takes seconds.
     return getattr(importlib.import_module("transformers"), name)(**settings)
 
 
@@ -58,7 +58,7 @@ def picture(width: int, height: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
-def test_pixels_are_those_of_the_processor_to_the_bit(name: str) -> None:
+def test_pixels_equal_those_of_the_processor_bit_for_bit(name: str) -> None:
     processor = PROCESSORS[name]()
     prepare = preparation(processor).prepare
     for width, height in SIZES:
@@ -69,7 +69,7 @@ def test_pixels_are_those_of_the_processor_to_the_bit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
-def test_rescaled_and_normalised_values_are_those_of_the_processor(name: str) -> None:
+def test_rescaled_and_normalised_values_equal_those_of_the_processor(name: str) -> None:
     processor = PROCESSORS[name]()
     split = preparation(processor)
     assert isinstance(split, SplitPreparation)
@@ -80,7 +80,7 @@ def test_rescaled_and_normalised_values_are_those_of_the_processor(name: str) ->
 
 
 def _negative() -> Any:
-    """A processor whose settings do not tell all it does."""
+    """Return a processor that does something that its settings do not show."""
 
     class Negative(type(CLIP())):  # type: ignore[misc]  # a class that is found as the test runs
         def resize(self, image: Any, *arguments: Any, **settings: Any) -> Any:
@@ -90,7 +90,7 @@ def _negative() -> Any:
 
 
 def _squared() -> Any:
-    """Not a straight line from pixel to value."""
+    """Return a processor whose values are no linear function of the pixels."""
 
     class Squared(type(CLIP())):  # type: ignore[misc]  # a class that is found as the test runs
         def normalize(self, image: Any, *arguments: Any, **settings: Any) -> Any:
@@ -108,7 +108,7 @@ WHOLE: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_processor_that_does_more_is_used_itself(name: str) -> None:
+def test_a_processor_that_cannot_be_split_is_used_as_a_whole(name: str) -> None:
     processor = WHOLE[name]()
     whole = preparation(processor)
     assert isinstance(whole, WholePreparation)
@@ -119,7 +119,7 @@ def test_a_processor_that_does_more_is_used_itself(name: str) -> None:
         assert all(np.array_equal(array, expected[name][0]) for name, array in prepared.arrays.items())
 
 
-def test_keys_are_equal_exactly_where_arrays_can_be_stacked() -> None:
+def test_two_pictures_have_the_same_key_only_if_their_arrays_can_be_stacked() -> None:
     whole = preparation(WHOLE["two limits"]())
     wide, tall, also_wide = (whole.prepare(picture(*size)) for size in ((60, 50), (50, 60), (120, 100)))
     assert wide.key == also_wide.key
@@ -127,12 +127,12 @@ def test_keys_are_equal_exactly_where_arrays_can_be_stacked() -> None:
     assert wide.arrays["pixel_values"].shape != tall.arrays["pixel_values"].shape
 
 
-def test_a_picture_that_would_shrink_to_nothing_is_the_fault_of_that_picture() -> None:
+def test_a_picture_that_would_shrink_to_nothing_is_an_error_with_its_size() -> None:
     with pytest.raises(ModelError, match="1x1000 pixels"):
         preparation(WHOLE["two limits"]()).prepare(picture(1, 1000))
 
 
-def test_many_threads_prepare_as_one_does(loaded: Callable[[str], Model]) -> None:
+def test_many_threads_prepare_the_same_arrays_as_one(loaded: Callable[[str], Model]) -> None:
     pictures = [picture(20 + number, 90 - number) for number in range(60)]
     for family in ("clip", "siglip2"):
         prepare = loaded(family).prepare

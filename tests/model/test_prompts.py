@@ -1,4 +1,4 @@
-"""Prompts and their vectors: counted honestly, and independent of the company they are computed in."""
+"""Tokens are counted exactly, and a prompt's vector does not depend on the prompts in the same batch."""
 
 import importlib
 from collections.abc import Callable
@@ -19,7 +19,7 @@ PROMPTS = ["x", "a photo of a fox.", "This is a photo of two cats sleeping by th
 
 
 @pytest.mark.parametrize("family", SMALL)
-def test_a_prompt_has_the_same_vector_in_any_company(
+def test_a_prompt_has_the_same_vector_alone_and_in_a_batch(
     family: str, loaded: Callable[[str], Model], rounding: float
 ) -> None:
     model = loaded(family)
@@ -31,10 +31,10 @@ def test_a_prompt_has_the_same_vector_in_any_company(
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip", "blip"])
-def test_vectors_come_in_the_order_of_their_prompts(
+def test_vectors_are_in_the_order_of_their_prompts(
     family: str, loaded: Callable[[str], Model], rounding: float
 ) -> None:
-    """Prompts are sorted by length and cut into passes inside: here into several."""
+    """The model sorts prompts by length and cuts them into several passes here."""
     model = loaded(family)
     prompts = [f"{PROMPTS[number % 3]} {number}" for number in range(700)]
     assert sum(model.count_tokens(prompts)) > TOKENS_PER_PASS
@@ -45,7 +45,7 @@ def test_vectors_come_in_the_order_of_their_prompts(
 
 
 @pytest.mark.parametrize("family", SMALL)
-def test_tokens_are_counted_as_the_tokenizer_makes_them(
+def test_token_counts_equal_those_of_the_tokenizer(
     family: str, loaded: Callable[[str], Model], checkpoint: Callable[[str], Path]
 ) -> None:
     tokenizer = importlib.import_module("transformers").AutoTokenizer.from_pretrained(checkpoint(family))
@@ -69,7 +69,9 @@ LONGEST = {
 
 
 @pytest.mark.parametrize("family", LONGEST)
-def test_the_longest_prompt_is_read_and_one_token_more_is_refused(family: str, loaded: Callable[[str], Model]) -> None:
+def test_a_prompt_of_the_model_s_length_is_embedded_and_a_longer_one_is_refused(
+    family: str, loaded: Callable[[str], Model]
+) -> None:
     model = loaded(family)
     assert model.max_tokens == LONGEST[family]
     prompt = "fox"
@@ -84,7 +86,7 @@ def test_the_longest_prompt_is_read_and_one_token_more_is_refused(family: str, l
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])
-def test_many_threads_count_while_another_embeds(family: str, loaded: Callable[[str], Model]) -> None:
+def test_many_threads_may_count_tokens_while_another_embeds(family: str, loaded: Callable[[str], Model]) -> None:
     model = loaded(family)
     prompts = [f"a photo of a fox number {number}" for number in range(100)]
     counts, vectors = model.count_tokens(prompts), model.embed_texts(prompts)
@@ -95,7 +97,7 @@ def test_many_threads_count_while_another_embeds(family: str, loaded: Callable[[
         assert all(np.array_equal(again, vectors) for again in embedded.result())
 
 
-def test_padding_and_truncation_that_a_tokenizer_file_asks_for_do_not_count(tmp_path: Path) -> None:
+def test_padding_and_truncation_in_a_tokenizer_file_are_ignored(tmp_path: Path) -> None:
     tokenizer = tokenizers_made_here.bert(tmp_path)
     tokenizer.backend_tokenizer.enable_padding(length=50)
     tokenizer.backend_tokenizer.enable_truncation(4)
@@ -105,8 +107,8 @@ def test_padding_and_truncation_that_a_tokenizer_file_asks_for_do_not_count(tmp_
     assert tokens["attention_mask"].sum(axis=1).tolist() == [3, 9]
 
 
-def test_a_token_that_the_model_has_no_row_for_never_reaches_it(tmp_path: Path) -> None:
-    """On a GPU it would end the process."""
+def test_a_token_outside_the_model_s_vocabulary_is_refused_before_the_model_runs(tmp_path: Path) -> None:
+    """On a GPU such a token would end the process."""
     tokenizer: Any = tokenizers_made_here.bert(tmp_path)
     fox = tokenizer.convert_tokens_to_ids("fox")
     prompts = Prompts(tokenizer, max_tokens=512, pad_to=None, vocabulary=fox)

@@ -1,4 +1,4 @@
-"""Any damage of any file, and any wrong value, ends a start with one sentence that names the file."""
+"""A worker whose checkpoint has a damaged file or a wrong value does not start, and one sentence names the file."""
 
 import json
 import os
@@ -23,7 +23,7 @@ FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config
 
 @pytest.fixture
 def folder(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A copy of a working CLIP checkpoint."""
+    """Return a copy of a working CLIP checkpoint."""
     return Path(shutil.copytree(checkpoint("clip"), tmp_path / "clip"))
 
 
@@ -55,7 +55,10 @@ def make_folder(file: Path) -> None:
     ("damage", "expected"),
     [
         (lambda file: file.write_bytes(b""), "is empty: copy or save the checkpoint again"),
-        (lambda file: file.write_text(POINTER), "is a Git LFS pointer, not the file itself: run `git lfs pull` there"),
+        (
+            lambda file: file.write_text(POINTER),
+            "is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder",
+        ),
         (lambda file: file.write_bytes(bytes(300)), r"is (not JSON|damaged) \(.*\): copy or save"),
         (lambda file: file.write_bytes('{"a": 1}'.encode("utf-16")), r"is (not JSON|damaged) \(.*\): copy or save"),
         (lambda file: file.write_text("null"), r"is (JSON, but not an object|damaged \(.*\)): copy or save"),
@@ -65,7 +68,7 @@ def make_folder(file: Path) -> None:
     ],
     ids=["empty", "pointer", "zeros", "utf-16", "null", "a link to itself", "a link to nothing", "a folder"],
 )
-def test_a_damaged_file_is_named_with_its_remedy(
+def test_the_error_for_a_damaged_file_names_it_and_the_remedy(
     name: str, damage: Callable[[Path], Any], expected: str, folder: Path
 ) -> None:
     damage(folder / name)
@@ -74,7 +77,7 @@ def test_a_damaged_file_is_named_with_its_remedy(
     assert name in sentence
 
 
-def test_a_pointer_in_a_format_of_weights_that_is_not_read_does_no_harm(folder: Path) -> None:
+def test_a_git_lfs_pointer_in_a_weights_file_that_is_not_read_is_ignored(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_text(POINTER)
     load_model(str(folder), device="cpu").warm_up()
 
@@ -110,7 +113,7 @@ def test_a_pointer_in_a_format_of_weights_that_is_not_read_does_no_harm(folder: 
         ("tokenizer_config.json", "pad_token", None, "padding token"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_file(
+def test_the_error_for_a_wrong_value_names_the_file_or_the_part(
     file: str, path: str, value: object, expected: str, folder: Path
 ) -> None:
     content = json.loads((folder / file).read_text())
@@ -132,7 +135,7 @@ def test_a_path_that_the_system_cannot_follow_is_refused(name: str) -> None:
 
 @contextmanager
 def as_another_user() -> Iterator[None]:
-    """The superuser may read every file, so that it has to become another user to be refused."""
+    """Become another user if this is the superuser, who may read every file."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -144,7 +147,7 @@ def as_another_user() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", [*FILES, ""])
 def test_a_file_or_folder_that_the_worker_s_user_may_not_read_is_refused(name: str, folder: Path) -> None:
-    load_model(str(folder), device="cpu")  # imports what another user could not
+    load_model(str(folder), device="cpu")  # imports modules that another user may not be able to read
     with tempfile.TemporaryDirectory() as reachable:  # the folders of pytest are closed to other users
         Path(reachable).chmod(0o755)
         copied = Path(shutil.copytree(folder, Path(reachable) / "clip"))

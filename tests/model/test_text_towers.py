@@ -1,4 +1,4 @@
-"""Text towers of any kind beside an image tower: what each reads is measured, and no list of their names exists."""
+"""Text towers of any kind beside an image tower: the worker measures how many tokens each one reads."""
 
 import importlib
 import json
@@ -20,7 +20,7 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 SIDE = {"height": 32, "width": 32}
 ROWS = 40
 
-# By the class: its settings, and how many tokens a tower with 40 positions reads.
+# By class: its settings, and how many tokens such a tower with 40 positions reads.
 TOWERS: Mapping[str, tuple[Mapping[str, Any], int]] = {
     "Albert": ({"embedding_size": 32}, 40),
     "Bert": ({}, 40),
@@ -77,7 +77,7 @@ def tokenizer(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("tower", TOWERS)
-def test_a_tower_reads_what_its_table_of_positions_holds_and_scores_as_by_hand(
+def test_a_tower_reads_as_many_tokens_as_its_positions_allow_and_scores_as_transformers_does(
     tower: str, tokenizer: Any, tmp_path: Path
 ) -> None:
     import torch
@@ -106,7 +106,7 @@ def test_a_tower_reads_what_its_table_of_positions_holds_and_scores_as_by_hand(
 
 
 @pytest.mark.parametrize("settings", [{"padding_side": "left"}, {"model_input_names": ["input_ids"]}])
-def test_a_tower_whose_vector_of_a_label_depends_on_longer_ones_is_refused(
+def test_a_tower_whose_vector_of_a_label_changes_with_longer_labels_in_the_batch_is_refused(
     settings: Mapping[str, Any], tokenizer: Any, tmp_path: Path
 ) -> None:
     folder = make(tmp_path / "bert", "Bert", {}, tokenizer)

@@ -1,4 +1,4 @@
-"""The recorded image tower: the network's own numbers, whatever the batch, or it is not used."""
+"""The traced image tower gives the network's own numbers for every batch size, or it is not used."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from worker.model import Model, load_model
 from worker.model.families import FAMILIES
 from worker.model.traced import INPUT, TracedTower
 
-#: NaFlex: its tower takes masks beside the pixels, and another shape for every picture.
+#: NaFlex: its tower takes masks in addition to the pixels, and every picture may have another shape.
 NEVER_TRACED = {"siglip2"}
 SIDE = 4
 
@@ -25,7 +25,7 @@ def noise(seed: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("family", SMALL)
-def test_a_warm_model_gives_the_vectors_of_a_cold_one_for_every_batch_size(
+def test_a_model_gives_the_same_vectors_before_and_after_its_warm_up_for_every_batch_size(
     family: str, checkpoint: Callable[[str], Path], loaded: Callable[[str], Model], device: str, rounding: float
 ) -> None:
     warm: Any = load_model(str(checkpoint(family)), device=device, dtype="float32")
@@ -40,7 +40,7 @@ def test_a_warm_model_gives_the_vectors_of_a_cold_one_for_every_batch_size(
 
 
 class Network:
-    """A tower of one's own making, as `pooled_image` calls it."""
+    """A network that a test makes, with the method that `pooled_image` calls."""
 
     def __init__(self, vectors: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._vectors = vectors
@@ -60,8 +60,8 @@ def pixels(count: int, side: int = SIDE) -> dict[str, torch.Tensor]:
     return {INPUT: torch.ones(count, 3, side, side)}
 
 
-def test_a_recording_that_would_differ_is_not_used() -> None:
-    # Tracing keeps the branch that the recorded batch took.
+def test_a_traced_tower_with_other_results_than_the_network_is_not_used() -> None:
+    # Tracing keeps only the branch that the recorded batch took.
     doubling, _ = tower(lambda values: values.flatten(1) * (2.0 if len(values) > 2 else 1.0))
 
     doubling.trace(pixels(1)[INPUT])
@@ -70,7 +70,7 @@ def test_a_recording_that_would_differ_is_not_used() -> None:
     assert doubling(pixels(3)).max() == 2.0
 
 
-def test_a_tower_that_cannot_be_recorded_runs_as_it_is() -> None:
+def test_a_tower_that_cannot_be_traced_runs_untraced() -> None:
     def fussy(values: torch.Tensor) -> torch.Tensor:
         if network.calls == 1:
             raise RuntimeError("not while recording, which comes first")
@@ -84,7 +84,7 @@ def test_a_tower_that_cannot_be_recorded_runs_as_it_is() -> None:
     assert plain(pixels(2)).shape == (2, 3 * SIDE * SIDE)
 
 
-def test_images_of_another_shape_go_through_the_network_itself() -> None:
+def test_images_of_another_shape_run_in_the_untraced_network() -> None:
     recorded, network = tower(lambda values: values.flatten(1))
     recorded.trace(pixels(1)[INPUT])
     assert recorded.traced

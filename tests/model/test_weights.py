@@ -1,4 +1,4 @@
-"""Weights that nothing uses are named in a warning; weights that are missing, and adapters, are refused."""
+"""A warning names unused weights; a checkpoint that lacks weights, or holds an adapter, is refused."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ ADAPTER = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_p
 
 @pytest.fixture
 def folder(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A copy of a working CLIP checkpoint."""
+    """Return a copy of a working CLIP checkpoint."""
     return Path(shutil.copytree(checkpoint("clip"), tmp_path / "clip"))
 
 
@@ -41,12 +41,12 @@ def refusal(folder: Path) -> str:
     return str(caught.value)
 
 
-def test_an_adapter_beside_its_base_is_refused(folder: Path) -> None:
+def test_an_adapter_beside_its_base_model_is_refused(folder: Path) -> None:
     add_adapter(folder)
     assert "holds an adapter (adapter_config.json), which a worker does not apply: merge it" in refusal(folder)
 
 
-def test_an_adapter_without_its_base_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_without_its_base_model_is_refused(tmp_path: Path) -> None:
     add_adapter(tmp_path / "adapter")
     assert "holds an adapter (adapter_config.json), which a worker does not apply: merge it" in refusal(
         tmp_path / "adapter"
@@ -59,19 +59,19 @@ def test_an_adapter_without_its_configuration_is_refused(name: str, folder: Path
     assert f"holds an adapter ({name})" in refusal(folder)
 
 
-def test_the_weights_of_an_adapter_among_the_model_s_own_are_refused(folder: Path) -> None:
+def test_adapter_weights_among_the_model_s_own_weights_are_refused(folder: Path) -> None:
     key = "text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight"
     change_weights(folder, lambda weights: weights.update({key: np.ones((2, 32), np.float32)}))
-    assert f"has weights of an adapter beside its own, {key!r} the first of 1," in refusal(folder)
+    assert f"has weights of an adapter beside its own (first {key!r}, 1 in all)," in refusal(folder)
 
 
-def test_weights_that_nothing_uses_are_named_in_one_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_warning_names_unused_weights(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     surplus = {f"classifier.{name}": np.ones(3, np.float32) for name in ("weight", "bias")}
     change_weights(folder, lambda weights: weights.update(surplus))
     with caplog.at_level(logging.WARNING, "worker"):
         load_model(str(folder), device="cpu")
     assert [record.getMessage() for record in caplog.records] == [
-        f"{folder} has 2 weights that a CLIPModel does not use, 'classifier.bias' the first of them: its scores are "
+        f"{folder} has 2 weights that a CLIPModel does not use (first 'classifier.bias'): its scores are "
         "computed without them"
     ]
 
@@ -79,15 +79,15 @@ def test_weights_that_nothing_uses_are_named_in_one_warning(folder: Path, caplog
 @pytest.mark.parametrize("key", ["logit_scale", "text_model.embeddings.position_embedding.weight"])
 def test_a_missing_weight_is_refused(key: str, folder: Path) -> None:
     change_weights(folder, lambda weights: weights.pop(key))
-    assert f"lacks 1 of the weights of a CLIPModel, {key!r}" in refusal(folder)
+    assert f"lacks 1 of the weights of a CLIPModel (first {key!r})" in refusal(folder)
 
 
 def test_a_renamed_weight_is_refused_as_missing(folder: Path) -> None:
     change_weights(folder, lambda weights: weights.update(scale=weights.pop("logit_scale")))
-    assert "lacks 1 of the weights of a CLIPModel, 'logit_scale'" in refusal(folder)
+    assert "lacks 1 of the weights of a CLIPModel (first 'logit_scale')" in refusal(folder)
 
 
-def test_a_checkpoint_that_overflows_float16_is_refused_in_it_and_runs_in_float32(folder: Path) -> None:
+def test_a_checkpoint_that_overflows_float16_is_refused_in_float16_and_runs_in_float32(folder: Path) -> None:
     key = "vision_model.encoder.layers.0.mlp.fc1.bias"
     change_weights(folder, lambda weights: weights.update({key: weights[key] + np.float32(60_000)}))
     load_model(str(folder), device="cpu", dtype="float32").warm_up()
@@ -95,7 +95,7 @@ def test_a_checkpoint_that_overflows_float16_is_refused_in_it_and_runs_in_float3
         load_model(str(folder), device="cpu", dtype="float16").warm_up()
 
 
-def test_a_text_tower_that_overflows_float16_is_refused_in_it(folder: Path) -> None:
+def test_a_text_tower_that_overflows_float16_is_refused_in_float16(folder: Path) -> None:
     key = "text_model.encoder.layers.0.mlp.fc1.bias"
     change_weights(folder, lambda weights: weights.update({key: weights[key] + np.float32(60_000)}))
     with pytest.raises(ModelLoadError, match="numbers that are not finite in float16"):

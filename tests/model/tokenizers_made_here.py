@@ -1,4 +1,4 @@
-"""Small tokenizers of the classes that the families use, trained on a few hundred words in well under a second."""
+"""Small tokenizers of the classes that the families use, trained on a few hundred words within a second."""
 
 import io
 from pathlib import Path
@@ -17,7 +17,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?-'()_/:éüñ狐狸猫狗照
 
 
 def clip(_folder: Path) -> Any:
-    """Byte-level BPE; the end-of-text token has the highest number, as in CLIP."""
+    """Make a byte-level BPE whose end-of-text token has the highest number, as in CLIP."""
     from tokenizers import pre_tokenizers
     from transformers import CLIPTokenizer
 
@@ -29,7 +29,7 @@ def clip(_folder: Path) -> Any:
 
 
 def bert(_folder: Path) -> Any:
-    """WordPiece, with token types."""
+    """Make a WordPiece tokenizer with token types."""
     from transformers import BertTokenizer
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -38,7 +38,7 @@ def bert(_folder: Path) -> Any:
 
 
 def xlm_roberta(_folder: Path) -> Any:
-    """Unigram; padding is 1 and end of text 2."""
+    """Make a Unigram tokenizer; padding is 1 and end of text is 2."""
     from transformers import XLMRobertaTokenizer
 
     special = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
@@ -48,7 +48,7 @@ def xlm_roberta(_folder: Path) -> Any:
 
 
 def siglip(folder: Path) -> Any:
-    """SentencePiece, in Python; its model file is written to the folder."""
+    """Make a SentencePiece tokenizer in Python; its model file is written to the folder."""
     import sentencepiece
     from transformers import SiglipTokenizer
 
@@ -71,7 +71,7 @@ def siglip(folder: Path) -> Any:
 
 
 def gemma(_folder: Path) -> Any:
-    """BPE over characters with byte fallback, as SigLIP 2 has it: an attention mask, an end, no beginning."""
+    """Make a BPE over characters with byte fallback, like SigLIP 2's: an attention mask, but no start token."""
     from tokenizers import processors
     from transformers import Siglip2Tokenizer
 
@@ -84,7 +84,7 @@ def gemma(_folder: Path) -> Any:
 
 
 def tips(_folder: Path) -> Any:
-    """BPE over characters with byte fallback, without any special token but padding."""
+    """Make a BPE over characters with byte fallback, whose only special token is padding."""
     from transformers import Tipsv2Tokenizer
 
     return Tipsv2Tokenizer(vocab=_numbered(["<pad>", "<unk>", *_BYTES, "▁", *_LETTERS]), merges=[])
@@ -98,6 +98,6 @@ def _numbered(pieces: list[str]) -> dict[str, int]:
 
 
 def _merges(word: str) -> list[tuple[str, str]]:
-    """Join a word's letters from left to right."""
+    """Return merges that join a word's letters from left to right."""
     letters = [*word[:-1], f"{word[-1]}</w>"]
     return [("".join(letters[:end]), letters[end]) for end in range(1, len(letters))]

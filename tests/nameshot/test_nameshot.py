@@ -1,4 +1,4 @@
-"""`nameshot` is the name to import; it stands even next to a program's own ``producer.py`` or ``worker.py``."""
+"""Programs import `nameshot`, which works even next to a ``producer.py`` or ``worker.py`` of their own."""
 
 import subprocess
 import sys
@@ -30,14 +30,14 @@ SAID = ["queued 1", "InvalidJob", "queued True"]
 
 
 def run(folder: Path, code: str, valkey: ValkeyServer) -> list[str]:
-    """A program in a folder of its own; what it printed."""
+    """Run a program in a folder of its own, and return the lines that it printed."""
     (folder / "program.py").write_text(f"BROKER, RESULTS = {valkey.broker_url!r}, {valkey.result_backend!r}\n{code}")
     done = subprocess.run([sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def test_the_public_names_are_the_producers_own() -> None:
+def test_nameshot_has_the_same_public_objects_as_producer() -> None:
     assert nameshot.Client is producer.Client
     assert {name for name in dir(nameshot) if not name.startswith("_")} >= set(producer.public.__all__)
     assert nameshot.__version__
@@ -45,12 +45,12 @@ def test_the_public_names_are_the_producers_own() -> None:
         getattr(nameshot, "noth" + "ing")
 
 
-def test_a_program_imports_it_and_submits(tmp_path: Path, valkey: ValkeyServer) -> None:
+def test_a_program_that_imports_nameshot_can_submit_jobs(tmp_path: Path, valkey: ValkeyServer) -> None:
     assert run(tmp_path, SUBMIT, valkey) == SAID
 
 
 @pytest.mark.parametrize("own_comes_first", [True, False])
-def test_a_program_with_a_producer_of_its_own_keeps_both(
+def test_a_program_can_import_both_nameshot_and_its_own_producer_module(
     own_comes_first: bool, tmp_path: Path, valkey: ValkeyServer
 ) -> None:
     (tmp_path / "producer.py").write_text("MADE_HERE = 'cheese'\n")
@@ -61,7 +61,7 @@ def test_a_program_with_a_producer_of_its_own_keeps_both(
     assert said == (["cheese", *SAID] if own_comes_first else [*SAID, "cheese"])
 
 
-def test_a_program_with_a_package_named_producer_keeps_both(tmp_path: Path, valkey: ValkeyServer) -> None:
+def test_a_program_can_import_both_nameshot_and_its_own_producer_package(tmp_path: Path, valkey: ValkeyServer) -> None:
     (tmp_path / "producer").mkdir()
     (tmp_path / "producer" / "__init__.py").write_text("")
     (tmp_path / "producer" / "errors.py").write_text("MADE_HERE = 'cheese'\n")
@@ -71,13 +71,13 @@ def test_a_program_with_a_package_named_producer_keeps_both(tmp_path: Path, valk
     assert said == [*SAID, "cheese"]
 
 
-def test_celery_finds_the_worker_s_app_under_both_names() -> None:
+def test_nameshot_worker_and_worker_celery_have_the_same_app() -> None:
     code = "import nameshot.worker, worker.celery; assert nameshot.worker.app is worker.celery.app"
 
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_a_worker_of_ones_own_is_named_where_celery_would_find_it(tmp_path: Path) -> None:
+def test_the_error_names_a_worker_py_that_hides_the_installed_package(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text("")
 
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Type checkers see the public names of the installed wheel as they are meant."""
+"""Type checkers see the intended types of the public names in the installed wheel."""
 
 import inspect
 import json
@@ -22,7 +22,7 @@ def run(*command: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment in which nothing but our wheel is installed."""
+    """Return the interpreter of an environment in which only the wheel is installed."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder)
     (packages,) = folder.glob("lib/python*/site-packages")
@@ -34,11 +34,11 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """Where the repository's own folders are not in the way."""
+    """Return a copy of the program outside the repository, whose folders would hide the installed wheel."""
     return Path(shutil.copy(PROGRAM, tmp_path))
 
 
-def test_mypy_sees_the_type_of_every_call(python: Path, program: Path) -> None:
+def test_mypy_sees_the_intended_type_of_every_call(python: Path, program: Path) -> None:
     options = ("--strict", "--config-file=", f"--cache-dir={program.parent / 'cache'}")
 
     done = run(sys.executable, "-m", "mypy", *options, f"--python-executable={python}", program, cwd=program.parent)
@@ -46,14 +46,16 @@ def test_mypy_sees_the_type_of_every_call(python: Path, program: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_pyright_sees_the_type_of_every_call(python: Path, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pyright_sees_the_intended_type_of_every_call(
+    python: Path, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not shutil.which("node"):
         pytest.skip("needs node, on which pyright runs")
     strict = {"typeCheckingMode": "strict", "enableTypeIgnoreComments": False}
     settings = {**strict, "reportUnnecessaryTypeIgnoreComment": "error", "include": [program.name]}
     (program.parent / "pyrightconfig.json").write_text(json.dumps(settings))
 
-    monkeypatch.setenv("PYRIGHT_PYTHON_IGNORE_WARNINGS", "1")  # else it asks PyPI for a newer version
+    monkeypatch.setenv("PYRIGHT_PYTHON_IGNORE_WARNINGS", "1")  # otherwise it asks PyPI for a newer version
 
     done = run(sys.executable, "-m", "pyright", f"--pythonpath={python}", cwd=program.parent)
 
@@ -70,7 +72,7 @@ def test_pyright_sees_the_type_of_every_call(python: Path, program: Path, monkey
     ],
     ids=lambda parameter: getattr(parameter, "__name__", ""),
 )
-def test_the_program_calls_every_public_method(kind: type, name: str, function: str) -> None:
+def test_the_typed_program_calls_every_public_method(kind: type, name: str, function: str) -> None:
     body = PROGRAM.read_text().partition(f"def {function}(")[2].partition("\n\n\n")[0]
 
     for method, _ in inspect.getmembers(kind, inspect.isfunction):

@@ -1,7 +1,7 @@
-"""A program that says the type of each public call; tests/nameshot/test_typing.py checks it against the wheel.
+"""A program that states the type of each public call; tests/nameshot/test_typing.py checks it against the wheel.
 
-Type checkers read it, nothing runs it. A line that ignores an error states that there is one: a checker reports an
-ignore that it did not need.
+Type checkers read it, and nothing runs it. A line with an ignore comment states that there is an error, because a
+checker reports every ignore comment that it does not need.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LABELS = ["fox", "owl"]
 
 
 def blocking() -> None:
-    """Every call of `Client` and `Job`."""
+    """Make every call of `Client` and `Job`."""
     with Client() as client:
         assert_type(client, Client)
         job = client.submit(URL, LABELS, top_k=1, download_timeout=5, job_id="owl-1", expires_in=60.0, queue="high")
@@ -64,7 +64,7 @@ def blocking() -> None:
 
 
 async def with_asyncio(urls: AsyncIterator[str]) -> None:
-    """Every call of `AsyncClient` and `AsyncJob`."""
+    """Make every call of `AsyncClient` and `AsyncJob`."""
     async with AsyncClient(max_queue=10) as client:
         assert_type(client, AsyncClient)
         job = await client.submit(
@@ -92,7 +92,7 @@ async def with_asyncio(urls: AsyncIterator[str]) -> None:
 
 
 def answers(result: Result, outcome: BulkOutcome, answer: Answer, backlog: Backlog) -> None:
-    """What calls return."""
+    """State the types of what calls return."""
     assert_type(result.ranking, list[Score])
     assert_type(result.best.label, str)
     assert_type(result.best.score, float)
@@ -111,14 +111,14 @@ def answers(result: Result, outcome: BulkOutcome, answer: Answer, backlog: Backl
 
 
 def failures(failed: JobFailed, full: QueueFull) -> None:
-    """What errors carry."""
+    """State the types of the errors' attributes."""
     assert_type(failed.code, str)
     assert_type(failed.retryable, bool)
     assert_type(full.retry_after_s, float)
 
 
 def mistakes(client: Client) -> None:
-    """What a checker has to refuse."""
+    """Make mistakes that a checker has to report."""
     client.submit(1, LABELS)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.submit(URL, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.submit(URL, LABELS, top_k="three")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -131,7 +131,7 @@ def mistakes(client: Client) -> None:
 
 
 async def mistakes_with_asyncio(client: AsyncClient) -> None:
-    """What a checker has to refuse of options that stand in no signature of their own."""
+    """Make mistakes in options that have no signature of their own, which a checker has to report."""
     await client.submit(URL, LABELS, colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await client.submit(URL, LABELS, queue="urgent")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.classify_many([URL], LABELS, job_id="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -1,4 +1,4 @@
-"""Small programs that the tests of this folder run as processes of their own."""
+"""Functions that run small programs as processes of their own, for the tests of this folder."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def run_python(code: str, *arguments: object) -> "subprocess.Popen[str]":
-    """A Python program of the repository, with its output to read from."""
+    """Start a Python program that can import the repository's packages, with its output in a pipe."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -23,14 +23,14 @@ def run_python(code: str, *arguments: object) -> "subprocess.Popen[str]":
 
 
 def numbers_of(program: "subprocess.Popen[str]") -> list[int]:
-    """The JSON list of numbers that a program prints first."""
+    """Return the numbers of the JSON list that a program prints first."""
     assert program.stdout is not None
     numbers: list[int] = json.loads(program.stdout.readline())
     return numbers
 
 
 def kill(program: "subprocess.Popen[str]") -> None:
-    """End it without notice, and close our end of its output."""
+    """Kill a program, and close this end of its output."""
     program.send_signal(signal.SIGKILL)
     program.wait(TIMEOUT_S)
     assert program.stdout is not None
@@ -38,7 +38,7 @@ def kill(program: "subprocess.Popen[str]") -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether this process exists and is no mere zombie."""
+    """Return whether this process exists and is no zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -47,7 +47,7 @@ def is_running(pid: int) -> bool:
 
 
 def wait_until_gone(*pids: int) -> None:
-    """Return when none of them runs; fail when one still does after `TIMEOUT_S`."""
+    """Return once none of these processes runs; fail if one still runs after `TIMEOUT_S`."""
     deadline = time.monotonic() + TIMEOUT_S
     while running := [pid for pid in pids if is_running(pid)]:
         assert time.monotonic() < deadline, f"still running: {running}"

@@ -1,4 +1,4 @@
-"""A part that can be kept running, and a clock that a test sets."""
+"""A part for a supervisor to keep running, and a clock that a test sets."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from producer.processes.child import ChildProcess
 
 
 class Sleeper:
-    """A part whose process is a real one."""
+    """A part with a real process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""What dies is started again, ever more slowly."""
+"""A supervisor restarts a part that died, after a delay that grows with each death."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_part_that_died_is_started_again_and_both_is_said(tmp_path: Path, clock: Clock) -> None:
+def test_a_supervisor_restarts_a_part_that_died_and_logs_its_death_and_its_return(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
     keeper = Supervisor("the sleeper", part, said.append, clock, is_ready=part.is_ready)
     keeper.tick()
@@ -36,7 +36,7 @@ def test_a_part_that_died_is_started_again_and_both_is_said(tmp_path: Path, cloc
     part.process.stop(0)
 
 
-def test_after_a_steady_minute_old_deaths_are_forgotten(tmp_path: Path, clock: Clock) -> None:
+def test_a_part_that_ran_for_a_minute_is_restarted_with_the_shortest_delay_again(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
     keeper = Supervisor("the sleeper", part, said.append, clock, is_ready=part.is_ready)
     for _ in range(10):
@@ -56,7 +56,7 @@ def test_after_a_steady_minute_old_deaths_are_forgotten(tmp_path: Path, clock: C
     part.process.stop(0)
 
 
-def test_a_part_that_cannot_start_counts_as_dead(tmp_path: Path, clock: Clock) -> None:
+def test_a_failed_start_counts_as_a_death(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
     keeper = Supervisor("the sleeper", part, said.append, clock, is_ready=part.is_ready)
     part.die()
@@ -72,7 +72,7 @@ def test_a_part_that_cannot_start_counts_as_dead(tmp_path: Path, clock: Clock) -
     assert said[-1] == "the sleeper did not start (there is no bed); starting it again in 2 s."
 
 
-def test_the_delay_doubles_up_to_five_seconds_and_nothing_is_given_up(tmp_path: Path, clock: Clock) -> None:
+def test_the_delay_doubles_up_to_five_seconds_and_the_supervisor_never_gives_up(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
     keeper = Supervisor("the sleeper", part, said.append, clock)
     for _ in range(9):
@@ -88,7 +88,9 @@ def test_the_delay_doubles_up_to_five_seconds_and_nothing_is_given_up(tmp_path: 
     part.process.stop(0)
 
 
-def test_a_part_that_tells_of_its_return_itself_is_steady_after_a_minute(tmp_path: Path, clock: Clock) -> None:
+def test_a_part_without_a_readiness_check_also_gets_the_shortest_delay_again_after_a_minute(
+    tmp_path: Path, clock: Clock
+) -> None:
     part, said = Sleeper(tmp_path), list[str]()
     keeper = Supervisor("the sleeper", part, said.append, clock)
     for _ in range(3):
@@ -103,7 +105,7 @@ def test_a_part_that_tells_of_its_return_itself_is_steady_after_a_minute(tmp_pat
     part.process.stop(0)
 
 
-def test_what_on_death_raises_ends_the_keeping(tmp_path: Path, clock: Clock) -> None:
+def test_an_exception_from_on_death_ends_the_supervision(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
 
     def judge(deaths: int, what_happened: str) -> None:

@@ -1,4 +1,4 @@
-"""A child process never outlives the one that started it, however that one ends."""
+"""A child process never outlives its parent, however the parent ends."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ def sleeper(folder: Path, *command: str) -> ChildProcess:
     )
 
 
-def test_a_child_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     starter = run_python(STARTS_A_SLEEPER, tmp_path)
     (child,) = numbers_of(starter)
     assert is_running(child)
@@ -78,7 +78,9 @@ def test_a_child_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
     wait_until_gone(child)
 
 
-def test_a_stopped_child_is_continued_to_receive_its_signal_when_its_starter_is_killed(tmp_path: Path) -> None:
+def test_a_child_stopped_by_sigstop_is_continued_to_receive_its_death_signal_when_its_parent_is_killed(
+    tmp_path: Path,
+) -> None:
     starter = run_python(STARTS_A_CHILD_THAT_TIDIES_UP, tmp_path, CHILD_THAT_TIDIES_UP)
     (child,) = numbers_of(starter)
     eventually((tmp_path / "started").exists)
@@ -90,8 +92,8 @@ def test_a_stopped_child_is_continued_to_receive_its_signal_when_its_starter_is_
     assert (tmp_path / "tidy").exists()
 
 
-def test_where_the_kernel_keeps_no_leash_a_watcher_ends_the_whole_family() -> None:
-    """Other systems than Linux: the end of a pipe tells that the starter is gone."""
+def test_on_a_kernel_without_death_signals_a_watcher_ends_the_child_and_its_children() -> None:
+    """On systems other than Linux, the watcher learns from the end of a pipe that the parent is gone."""
     starter = run_python(STARTS_A_WATCHED_FAMILY, leash.__file__)
     family = numbers_of(starter)
     assert all(is_running(pid) for pid in family)
@@ -102,23 +104,23 @@ def test_where_the_kernel_keeps_no_leash_a_watcher_ends_the_whole_family() -> No
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", -9), ("kill -15 $$", -15)])
-def test_a_watcher_ends_as_its_command_did(script: str, status: int) -> None:
+def test_a_watcher_ends_with_the_status_or_signal_of_its_command(script: str, status: int) -> None:
     command = [sys.executable, leash.__file__, "0", "9", "/", "--watch", "--", "/bin/sh", "-c", script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
         assert watcher.wait(TIMEOUT_S) == status
 
 
-def test_a_child_whose_starter_is_gone_already_does_not_start(tmp_path: Path) -> None:
+def test_a_child_whose_parent_is_already_gone_does_not_start(tmp_path: Path) -> None:
     witness = tmp_path / "witness"
-    nobody = 2**22 + 1  # above Linux's largest process id
-    command = [sys.executable, leash.__file__, str(nobody), "9", "/", "--", "/bin/touch", str(witness)]
+    no_process = 2**22 + 1  # above Linux's largest process id
+    command = [sys.executable, leash.__file__, str(no_process), "9", "/", "--", "/bin/touch", str(witness)]
 
     assert subprocess.run(command, check=False, timeout=TIMEOUT_S).returncode == leash.CANNOT_RUN
 
     assert not witness.exists()
 
 
-def test_a_command_that_cannot_be_run_says_so_in_its_log(tmp_path: Path) -> None:
+def test_the_log_says_why_a_command_cannot_be_run(tmp_path: Path) -> None:
     child = sleeper(tmp_path, "/nowhere/valkey-server")
 
     assert child.wait(TIMEOUT_S)
@@ -127,7 +129,7 @@ def test_a_command_that_cannot_be_run_says_so_in_its_log(tmp_path: Path) -> None
     assert child.last_log_line() == "/nowhere/valkey-server cannot be run: No such file or directory."
 
 
-def test_stopping_gives_a_child_its_time_and_no_more(tmp_path: Path) -> None:
+def test_stopping_kills_a_child_that_is_still_running_after_its_grace_period(tmp_path: Path) -> None:
     child = sleeper(tmp_path, "/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
     while child.last_log_line() != "deaf":
         assert child.is_running()
@@ -137,7 +139,7 @@ def test_stopping_gives_a_child_its_time_and_no_more(tmp_path: Path) -> None:
     assert child.describe_exit() == "was killed by SIGKILL"
 
 
-def test_stopping_ends_the_children_of_a_child_too(tmp_path: Path) -> None:
+def test_stopping_a_child_ends_its_children_too(tmp_path: Path) -> None:
     child = sleeper(tmp_path, "/bin/sh", "-c", "sleep 600 & echo $!; wait")
     while not (grandchild := child.last_log_line()):
         assert child.is_running()
@@ -148,7 +150,7 @@ def test_stopping_ends_the_children_of_a_child_too(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_a_child(tmp_path: Path) -> None:
-    """It goes to the terminal's foreground group; children have groups of their own and are stopped in order."""
+    """The signal goes to the terminal's foreground group; children have their own groups and are stopped in order."""
     child = sleeper(tmp_path)
 
     assert os.getpgid(child.pid) != os.getpgid(0)
@@ -156,7 +158,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_a_child(tmp_path: Path) -> None:
     child.stop(0)
 
 
-def test_a_log_is_private(tmp_path: Path) -> None:
+def test_a_child_s_log_can_only_be_read_by_its_owner(tmp_path: Path) -> None:
     sleeper(tmp_path).stop(0)
 
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600

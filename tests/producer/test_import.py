@@ -1,4 +1,4 @@
-"""What `from producer import …` costs and offers."""
+"""What `from producer import …` costs, and which names it offers."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def in_a_fresh_interpreter(program: str) -> dict[str, object]:
     return measured
 
 
-def test_importing_is_cheap_and_loads_nothing_heavy() -> None:
+def test_importing_the_producer_is_cheap_and_loads_no_large_package() -> None:
     measured = in_a_fresh_interpreter(MEASURE)
 
     assert isinstance(measured["modules"], list)
@@ -36,7 +36,7 @@ def test_importing_is_cheap_and_loads_nothing_heavy() -> None:
     assert measured["cpu_s"] < 0.5
 
 
-def test_making_a_client_loads_no_celery_and_connects_to_nothing() -> None:
+def test_making_a_client_loads_no_celery_and_does_not_connect() -> None:
     program = MEASURE.replace("print", "Client('redis://127.0.0.1:1/0', 'redis://127.0.0.1:1/1')\nprint")
     measured = in_a_fresh_interpreter(program)
 
@@ -44,7 +44,7 @@ def test_making_a_client_loads_no_celery_and_connects_to_nothing() -> None:
     assert {"torch", "transformers", "PIL", "worker", "celery", "kombu"}.isdisjoint(measured["modules"])
 
 
-def test_all_names_exactly_the_public_surface() -> None:
+def test_all_lists_exactly_the_public_names() -> None:
     assert {name for name in vars(public) if not name.startswith("_")} == set(public.__all__)
     assert public.__all__ == sorted(public.__all__)
     assert set(dir(producer)) > set(public.__all__)
@@ -54,4 +54,4 @@ def test_each_public_name_can_be_imported_and_others_cannot() -> None:
     for name in public.__all__:
         assert getattr(producer, name) is getattr(public, name)
     with pytest.raises(AttributeError, match="module 'producer' has no attribute 'Klient'"):
-        _ = producer.Klient  # type: ignore[attr-defined]  # that is the point
+        _ = producer.Klient  # type: ignore[attr-defined]  # the test needs a name that does not exist

@@ -1,7 +1,7 @@
-"""A null worker that writes down, once it is ready, how many objects its garbage collector leaves alone.
+"""A null worker that writes to a file, once it is ready, how many objects its garbage collector skips and scans.
 
 Environment:
-    SETTLED_FILE: where.
+    SETTLED_FILE: the file's path.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a process has loaded is not looked at again by each full collection; what jobs leave behind still is."""
+"""Full garbage collections skip what a process loaded at its start, and still collect what jobs leave behind."""
 
 import subprocess
 import sys
@@ -55,22 +55,24 @@ assert collections, "nothing is collected any more"
 """
 
 
-def test_nothing_is_collected_while_the_model_loads_and_garbage_is_again_once_it_has() -> None:
+def test_garbage_collection_pauses_while_the_model_loads() -> None:
     subprocess.run([sys.executable, "-c", LOADING], check=True, timeout=60)
 
 
-def test_only_what_comes_later_is_collected() -> None:
+def test_only_objects_made_after_the_start_are_collected() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=60)
 
 
-def test_a_worker_settles_when_it_is_ready(own_valkey: ValkeyServer, tmp_path: Path) -> None:
+def test_the_garbage_collector_of_a_ready_worker_skips_what_it_has_loaded(
+    own_valkey: ValkeyServer, tmp_path: Path
+) -> None:
     written = tmp_path / "settled"
     settings = {**own_valkey.settings("worker"), "NAMESHOT_METRICS_PORT": "0", "SETTLED_FILE": str(written)}
     command = (sys.executable, "-m", "celery", "-A", "tests.runtime.settled_app", "worker", "-n", "settled@%h")
 
-    with Worker(tmp_path, settings, command) as worker:
+    with Worker(tmp_path, settings, command, is_new=True) as worker:
         worker.wait_until_ready()
-        # Others hear that it is ready a moment before this app's own listener does: read only when all have.
+        # The worker counts as ready a moment before this app's signal handler runs, so read the file after the stop.
         assert worker.stop() == 0
 
     left_alone, looked_at = map(int, written.read_text().split())

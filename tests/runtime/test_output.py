@@ -1,4 +1,4 @@
-"""A log whose reader stalls costs its lines, and neither time nor the other processes that write to it."""
+"""If a log's reader stalls, lines are lost, but neither the process nor others that write to the log wait long."""
 
 import os
 import pty
@@ -53,7 +53,7 @@ def all_of(read: int) -> str:
     return b"".join(parts).decode()
 
 
-def test_a_pipe_that_nobody_reads_delays_a_process_by_a_moment_only(tmp_path: Path) -> None:
+def test_a_pipe_without_a_reader_delays_a_process_only_briefly(tmp_path: Path) -> None:
     read, write = os.pipe()
     took = tmp_path / "took"
 
@@ -89,7 +89,7 @@ def test_a_reader_that_keeps_up_gets_every_line_in_order_up_to_the_exit(tmp_path
     assert log[-1].endswith("the last line")
 
 
-def test_a_terminal_that_is_held_delays_a_process_by_a_moment_only(tmp_path: Path) -> None:
+def test_a_suspended_terminal_delays_a_process_only_briefly(tmp_path: Path) -> None:
     main, terminal = pty.openpty()
     termios.tcflow(terminal, termios.TCOOFF)
     with logging_to(terminal, tmp_path / "took") as process:
@@ -98,7 +98,7 @@ def test_a_terminal_that_is_held_delays_a_process_by_a_moment_only(tmp_path: Pat
     os.close(main)
 
 
-def test_a_socket_that_nobody_reads_delays_a_process_by_a_moment_only(tmp_path: Path) -> None:
+def test_a_socket_without_a_reader_delays_a_process_only_briefly(tmp_path: Path) -> None:
     read, write = socket.socketpair()
     with read, write, logging_to(write.fileno(), tmp_path / "took", lines=10_000) as process:
         assert process.wait(TIMEOUT_S) == 7
@@ -106,6 +106,6 @@ def test_a_socket_that_nobody_reads_delays_a_process_by_a_moment_only(tmp_path: 
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/dev/null"])
-def test_a_log_that_cannot_be_written_is_no_error(path: str, tmp_path: Path) -> None:
+def test_a_process_goes_on_without_a_log_that_cannot_be_written(path: str, tmp_path: Path) -> None:
     with Path(path).open("wb") as full, logging_to(full.fileno(), tmp_path / "took") as process:
         assert process.wait(TIMEOUT_S) == 7

@@ -1,4 +1,4 @@
-"""A file that is there while jobs are taken: what it follows, and what becomes of one that cannot be made."""
+"""The ready file exists while the worker takes jobs; a file that cannot be created is reported."""
 
 import logging
 import shutil
@@ -12,7 +12,7 @@ from tests.eventually import eventually
 from worker.runtime.ready_file import ReadyFile
 
 
-def test_it_follows_what_it_is_to_tell(tmp_path: Path) -> None:
+def test_the_ready_file_exists_exactly_while_the_worker_takes_jobs(tmp_path: Path) -> None:
     path, takes_jobs = tmp_path / "ready", threading.Event()
     ready = ReadyFile(str(path), takes_jobs.is_set)
     ready.prepare()
@@ -28,7 +28,9 @@ def test_it_follows_what_it_is_to_tell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [None, ""])
-def test_nobody_has_to_ask_for_it(path: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_path_no_ready_file_is_created(
+    path: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     ready = ReadyFile(path, lambda: True)
 
@@ -39,7 +41,7 @@ def test_nobody_has_to_ask_for_it(path: str | None, tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_gone_before_the_next_one_is_ready(tmp_path: Path) -> None:
+def test_the_ready_file_of_a_killed_process_is_removed_when_the_next_one_starts(tmp_path: Path) -> None:
     path = tmp_path / "ready"
     path.touch()
 
@@ -49,14 +51,14 @@ def test_what_a_killed_process_left_is_gone_before_the_next_one_is_ready(tmp_pat
 
 
 @pytest.mark.parametrize("path", ["none/ready", "", "file/ready", "/dev/null", "x" * 300], ids=lambda path: path[:10])
-def test_a_place_where_no_file_can_be_made_is_one_sentence(path: str, tmp_path: Path) -> None:
+def test_a_path_where_no_file_can_be_created_is_reported_in_one_sentence(path: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(SettingsError, match=r"^NAMESHOT_READY_FILE is '.*'[^\n]*; (name another|choose an)[^\n]*\.$"):
         ReadyFile(str(tmp_path / path)).prepare()
 
 
-def test_trouble_with_it_later_on_is_one_warning_and_over_when_it_is_mended(
+def test_a_ready_file_that_cannot_be_created_later_is_one_warning_and_is_created_once_possible(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "folder"

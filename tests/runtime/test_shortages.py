@@ -1,4 +1,4 @@
-"""What a machine runs short of is no fault of a job, of its image or of its host."""
+"""If the machine runs short of memory, threads or files, neither the job nor its image nor its host is blamed."""
 
 import errno
 import subprocess
@@ -13,7 +13,7 @@ ALLOW = """
 import resource, sys
 from worker.runtime.shortages import allow_open_files
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-allow_open_files({images})
+allow_open_files({images}, {images})
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 
@@ -33,11 +33,11 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     ],
     ids=repr,
 )
-def test_a_shortage_is_told_from_other_errors(error: Exception, expected: bool) -> None:
+def test_a_shortage_is_distinguished_from_other_errors(error: Exception, expected: bool) -> None:
     assert is_shortage(error) is expected
 
 
-def test_a_download_without_a_free_descriptor_may_be_tried_again_and_does_not_count_against_its_host() -> None:
+def test_a_download_without_a_free_file_descriptor_is_retryable_and_not_blamed_on_its_host() -> None:
     failure = classify(OSError(errno.EMFILE, "Too many open files"), "connecting")
 
     assert (failure.code, failure.retryable, failure.of_host) == ("out_of_memory", True, False)
@@ -47,15 +47,15 @@ def run(**values: int) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-c", ALLOW.format(**values)], capture_output=True, text=True, check=False)
 
 
-def test_the_limit_of_open_files_is_raised_as_far_as_the_system_permits() -> None:
-    done = run(soft=64, hard=512, images=100)
+def test_the_limit_of_open_files_is_raised_to_the_system_s_maximum() -> None:
+    done = run(soft=64, hard=1_024, images=100)
 
-    assert (done.returncode, done.stdout) == (0, "512\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "1024\n"), done.stderr
 
 
-def test_more_images_in_flight_than_the_system_permits_files_are_refused_in_a_sentence() -> None:
+def test_a_concurrency_that_needs_more_open_files_than_the_system_permits_is_refused_in_one_sentence() -> None:
     done = run(soft=64, hard=256, images=300)
 
     assert done.returncode == 1
-    assert "300 images in flight (NAMESHOT_CONCURRENCY) take up to 700 open files" in done.stderr
+    assert "300 images in flight (NAMESHOT_CONCURRENCY) need up to 2,200 open files" in done.stderr
     assert "this system permits 256" in done.stderr

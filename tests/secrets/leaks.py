@@ -1,4 +1,4 @@
-"""Where a secret may have got to, and how to find it there."""
+"""Functions that look for a secret wherever it may have leaked to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.valkey_server import ValkeyServer
 
 
 def whole(error: BaseException | None) -> str:
-    """Everything that an exception and those before it say; frames' own lines are those of this test."""
+    """Return all text of an exception and of those that caused it, without the frames, which hold this test's lines."""
     said = ""
     while error is not None:
         said += repr(error) + str(error) + repr(error.args) + repr(vars(error))
@@ -20,7 +20,7 @@ def whole(error: BaseException | None) -> str:
 
 
 def everything_in(valkey: ValkeyServer, database: int) -> str:
-    """Every key and value of a database, but for the messages that may be replayed."""
+    """Return every key and value of a database, except for the messages that an operator may replay."""
     found = []
     with valkey.connect(database) as server:
         for key in server.scan_iter():
@@ -41,7 +41,7 @@ def everything_in(valkey: ValkeyServer, database: int) -> str:
 
 
 def show_nothing_of(text: str, *secrets: str) -> None:
-    """Fail where a text holds a secret, as it is or in base64."""
+    """Assert that a text holds no secret, neither as it is nor in base64."""
     assert text
     for secret in secrets:
         for spelling in _spellings(secret):
@@ -50,7 +50,7 @@ def show_nothing_of(text: str, *secrets: str) -> None:
 
 
 def _spellings(secret: str) -> set[str]:
-    """The text itself, and in base64 wherever it begins."""
+    """Return the secret as it is, and its three forms in base64, one for each offset within a group of three bytes."""
     found = {secret}
     for offset in range(3):
         written = base64.b64encode(b"." * offset + secret.encode()).decode()

@@ -1,4 +1,4 @@
-"""URLs that hold a secret everywhere, and servers that make each of them fail in its own way."""
+"""URLs with a secret in every part, and servers that make each of them fail in another way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fetch.servers import Exchange, Script, ScriptedServer
 from tests.fetch.test_secrets import OK, raw
 
 CANARY = "CANARY"
-#: Behind every good scheme, host and port.
+#: Follows the scheme, host and port in every valid URL.
 PATH = "/CANARY.png?X-Amz-Signature=CANARY#CANARY"
 PICTURE = picture("PNG", (320, 240), "saddlebrown")
 MAX_BYTES = 100_000
@@ -46,10 +46,10 @@ def unchanging(exchange: Exchange) -> None:
     exchange.answer(PICTURE, "304 CANARY" if "if-none-match" in exchange.headers else "200 OK", ['ETag: "CANARY"'])
 
 
-#: What a server does, and the code that comes of it; None for an answer.
+#: How each server responds, and the resulting error code; None if the job succeeds.
 SERVERS: dict[str, tuple[Script, str | None]] = {
     "picture": (body(PICTURE), None),
-    # What a worker has embedded it does not run again.
+    # A worker does not run the model again for an image that it has embedded already.
     "a picture that is new each time": (lambda exchange: exchange.answer(PICTURE + os.urandom(8)), None),
     "a picture that may be kept": (
         lambda exchange: exchange.answer(PICTURE, headers=["Cache-Control: max-age=600, x=CANARY", 'ETag: "CANARY"']),
@@ -76,7 +76,7 @@ SERVERS: dict[str, tuple[Script, str | None]] = {
     "hang-up": (raw(b""), "connect_failed"),
     "stall": (lambda exchange: exchange.stall(), "fetch_timeout"),
 }
-#: What needs no server.
+#: URLs that fail without a server.
 REFUSED: dict[str, str | None] = {
     f"http://user:CANARY@127.0.0.1{PATH}": "invalid_url",
     f"ftp://user:CANARY@127.0.0.1{PATH}": "scheme_not_allowed",
@@ -92,7 +92,7 @@ HOSTS = "127.0.0.1,10.0.0.1,93.184.216.34,no-such-host.invalid"
 
 @contextmanager
 def served() -> Iterator[dict[str, str | None]]:
-    """Every URL, and the code it fails with."""
+    """Return every URL and the code with which it fails, while the servers run."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
     with ExitStack() as stack:

@@ -1,6 +1,6 @@
-"""A signed URL is a secret, and so is Redis's password: after any success or failure neither is found anywhere.
+"""Signed URLs and Redis's password are secrets: after any success or failure, neither is found anywhere.
 
-While a job waits or runs, its message naturally holds the URL; so does the user's own output file of `nameshot bulk`.
+Exceptions are the message of a job that waits or runs, and the user's own output file of `nameshot bulk`.
 """
 
 import asyncio
@@ -32,21 +32,21 @@ from tests.valkey_server import ValkeyServer
 PASSWORD = "PASS-CANARY-WORD"
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
-#: A circuit opens after ten failed jobs.
+#: More failed jobs than open a host's circuit, which are ten.
 TOO_OFTEN = 12
-#: Nearer than the other jobs take.
+#: The job is due before the other jobs end.
 SOON_S = 3
 
 
 @dataclass
 class Scene:
-    """Whoever takes part.
+    """The worker, clients and servers that take part.
 
     Attributes:
-        urls: each, and the code it fails with.
-        redis_urls: broker and result backend, with the password.
+        urls: the URLs, and the code with which each fails.
+        redis_urls: the URLs of the broker and the result backend, with the password.
         hang: while this file exists, the device hangs.
-        expired: a job that was sent before the worker began.
+        expired: a job that expired before the worker started.
     """
 
     worker: Worker
@@ -61,13 +61,13 @@ class Scene:
     expired: Any
 
     def url(self, name: str) -> str:
-        """Of one of the servers."""
+        """Return the URL of one of the servers."""
         return list(self.urls)[list(SERVERS).index(name)]
 
 
 @dataclass
 class Aftermath:
-    """What is left once everything has happened."""
+    """The codes of all jobs, and every text in which a secret may have been left."""
 
     codes: dict[str, set[str]]
     seen: dict[str, str]
@@ -97,7 +97,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
             "NAMESHOT_EMBEDDING_CACHE_BYTES": "1000000",
             "NAMESHOT_HTTP_CACHE_BYTES": "100000",
             "NAMESHOT_SHARED_CACHE_BYTES": "1000000",
-            "NAMESHOT_MODEL": "bundled",  # the null model runs, but sharing looks at a checkpoint's files
+            "NAMESHOT_MODEL": "bundled",  # the null model runs, but the shared cache reads the checkpoint's files
             "NAMESHOT_JOB_TIMEOUT": "4",
             "NAMESHOT_MAX_BYTES": str(MAX_BYTES),
             "NAMESHOT_MAX_PIXELS": str(MAX_PIXELS),
@@ -110,7 +110,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
             poison = {f"poison-{number}": 3 for number in range(2)}
             with valkey.connect() as broker:
                 broker.hset("nameshot:suspects", mapping={**poison, **{f"alone {job_id}": 3 for job_id in poison}})
-            with Worker(folder, settings, (*COMMAND, "-n", "teller@%h", "-l", "DEBUG")) as worker:
+            with Worker(folder, settings, (*COMMAND, "-n", "teller@%h", "-l", "DEBUG"), is_new=True) as worker:
                 worker.wait_until_ready()
                 yield _live(
                     Scene(
@@ -129,7 +129,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
 
 
 def _live(scene: Scene) -> Aftermath:
-    """Everything that can happen to a job, once."""
+    """Make everything happen once that can happen to a job."""
     worker, client, plain, valkey, command = scene.worker, scene.client, scene.plain, scene.valkey, scene.command
     urls, picture_url, stall_url = scene.urls, scene.url("picture"), scene.url("stall")
     codes: dict[str, set[str]] = {}
@@ -147,7 +147,7 @@ def _live(scene: Scene) -> Aftermath:
         else:
             note(url, None)
 
-    # A plain client, since ours would not send all of these.
+    # A plain Celery client, because nameshot's client would refuse some of these.
     kwargs = [{"image": url, "candidate_labels": LABELS, "timeout": 2} for url in urls]
     sent = [plain.send_task("nameshot.classify", kwargs=each, queue="nameshot.default").id for each in kwargs]
     many = plain.send_task(
@@ -232,7 +232,7 @@ def _live(scene: Scene) -> Aftermath:
 
 
 async def _asynchronously(urls: list[str], redis_urls: tuple[str, str], note: Callable[..., None]) -> str:
-    """What objects of the asynchronous client say of themselves, while and after it is used."""
+    """Return the representations of the asynchronous client and its objects, during and after use."""
     async with AsyncClient(*redis_urls) as client:
         job = await client.submit(urls[0], LABELS)
         seen = repr(client) + repr(vars(client)) + repr(vars(client._link)) + repr(job)
@@ -253,18 +253,18 @@ async def _asynchronously(urls: list[str], redis_urls: tuple[str, str], note: Ca
 
 
 @pytest.mark.parametrize("place", ["log", "exceptions", "reprs", "answers", "broker", "metrics", "commands", "ps"])
-def test_no_secret_is_left(aftermath: Aftermath, place: str) -> None:
+def test_no_secret_is_found_anywhere(aftermath: Aftermath, place: str) -> None:
     show_nothing_of(aftermath.seen[place], CANARY, PASSWORD)
 
 
 @pytest.mark.parametrize(
     "count", ["http_cache_hits", "http_cache_revalidated", "http_cache_misses", "shared_cache_misses"]
 )
-def test_caches_were_used_meanwhile(aftermath: Aftermath, count: str) -> None:
+def test_the_scene_used_the_http_cache_and_the_shared_cache(aftermath: Aftermath, count: str) -> None:
     assert re.search(rf"^nameshot_{count}_total [1-9]", aftermath.seen["metrics"], re.MULTILINE)
 
 
-def test_every_code_that_can_be_had_from_outside_was_had(aftermath: Aftermath) -> None:
+def test_the_scene_produced_every_error_code_that_a_job_can_have(aftermath: Aftermath) -> None:
     differing = {url: codes for url, codes in aftermath.codes.items() if "://" in url and len(codes) > 1}
     assert not differing, "single and bulk agree"
     had = {code for codes in aftermath.codes.values() for code in codes}

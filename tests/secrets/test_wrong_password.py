@@ -1,4 +1,4 @@
-"""A password that Redis refuses is almost the right one, or right elsewhere: nobody who is refused prints it."""
+"""A refused password may be almost the right one, or the right one elsewhere, so no program prints it."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ URL, LABELS = "http://images.example/owl.png?X-Amz-Signature=CANARY", ["fox", "b
 
 @pytest.fixture
 def refused(valkey: ValkeyServer) -> tuple[str, str]:
-    """Broker and result backend, with a user that is there and a password that is not its own."""
+    """Return the URLs of the broker and the result backend, with an existing user and a wrong password."""
     broker_url, result_backend = (
         url.replace("://", f"://nameshot-worker:{WRONG}@") for url in (valkey.url(0), valkey.url(1))
     )
@@ -33,14 +33,14 @@ def refused_worker(folder: Path, **settings: str) -> Worker:
     return Worker(folder, {**always, **settings}, (*COMMAND, "-n", "refused@%h", "-l", "DEBUG"))
 
 
-def test_a_worker_that_the_broker_refuses(refused: tuple[str, str], tmp_path: Path) -> None:
+def test_a_worker_does_not_log_a_password_that_the_broker_refuses(refused: tuple[str, str], tmp_path: Path) -> None:
     with refused_worker(tmp_path, NAMESHOT_BROKER_URL=refused[0], NAMESHOT_RESULT_BACKEND=refused[1]) as worker:
         eventually(lambda: "invalid username-password pair" in worker.log, lambda: worker.log)
 
     show_nothing_of(worker.log, WRONG)
 
 
-def test_a_worker_that_the_result_backend_refuses(
+def test_a_worker_does_not_log_a_password_that_the_result_backend_refuses(
     refused: tuple[str, str], valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     settings = {**valkey.settings("worker"), "NAMESHOT_RESULT_BACKEND": refused[1]}
@@ -76,7 +76,7 @@ def _refused(question: Callable[[], object]) -> str:
 
 
 @pytest.mark.parametrize("kind", [_blocking, _asynchronous])
-def test_a_producer(
+def test_a_client_shows_a_refused_password_in_no_error_and_no_log(
     kind: Callable[[tuple[str, str]], str], refused: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -94,7 +94,9 @@ def test_a_producer(
         ("dead-letters", "list"),
     ],
 )
-def test_a_command(arguments: tuple[str, ...], refused: tuple[str, str], home: Home) -> None:
+def test_a_command_does_not_print_a_refused_password(
+    arguments: tuple[str, ...], refused: tuple[str, str], home: Home
+) -> None:
     (home.folder / "urls.txt").write_text(URL)
     here = home.with_settings(
         NAMESHOT_BROKER_URL=refused[0], NAMESHOT_RESULT_BACKEND=refused[1], NAMESHOT_LOG_LEVEL="DEBUG"

@@ -1,4 +1,4 @@
-"""A user of the command."""
+"""The fixture `home` of tests/cli: a user of the command line."""
 
 from tests.cli.conftest import home
 

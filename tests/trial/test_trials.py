@@ -1,4 +1,4 @@
-"""Trying checkpoints without a queue: two against each other, and one against the pipeline."""
+"""Trials without a queue: `nameshot compare` compares two checkpoints, `nameshot verify` one with the pipeline."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def choice(model: Path) -> Choice:
     return Choice(str(model), None, "cpu", 50_000_000)
 
 
-def test_two_checkpoints_rank_the_same_labels_each_in_its_own_order(checkpoint: Callable[[str], Path]) -> None:
+def test_two_checkpoints_rank_the_same_labels_by_different_scores(checkpoint: Callable[[str], Path]) -> None:
     first, second = (
         rankings(choice(checkpoint(family)), "float32", FILES, LABELS, [TEMPLATE]) for family in ("clip", "siglip")
     )
@@ -37,7 +37,7 @@ def test_two_checkpoints_rank_the_same_labels_each_in_its_own_order(checkpoint: 
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])
-def test_a_checkpoint_is_equal_to_the_pipeline_in_float32_and_about_so_in_half_precision(
+def test_a_checkpoint_equals_the_pipeline_in_float32_and_nearly_in_half_precision(
     family: str, checkpoint: Callable[[str], Path]
 ) -> None:
     exact, half = verdicts(choice(checkpoint(family)), FILES, LABELS, TEMPLATE, ["float32", "bfloat16"])
@@ -47,7 +47,9 @@ def test_a_checkpoint_is_equal_to_the_pipeline_in_float32_and_about_so_in_half_p
     assert exact.difference < half.difference < 0.2
 
 
-def test_a_difference_of_the_decoders_shows(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_verdict_is_not_equal_for_a_picture_that_the_pipeline_decodes_differently(
+    checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
     # The pipeline sees white where a pixel of 16 bits is above 255; see docs/equal-scores.md.
     Image.linear_gradient("L").convert("I").point(lambda value: value * 257).convert("I;16").save(tmp_path / "grey.png")
 
@@ -56,7 +58,7 @@ def test_a_difference_of_the_decoders_shows(checkpoint: Callable[[str], Path], t
     assert not verdict.is_equal
 
 
-def test_code_inside_a_checkpoint_is_neither_run_nor_asked_for(
+def test_code_inside_a_checkpoint_is_not_run_and_the_user_is_not_asked_to_allow_it(
     home: Home, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = shutil.copytree(checkpoint("clip"), tmp_path / "own-code")
@@ -78,7 +80,9 @@ def test_code_inside_a_checkpoint_is_neither_run_nor_asked_for(
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_cannot_be_tried_is_one_sentence(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_an_unusable_picture_checkpoint_or_label_is_reported_in_one_sentence(
+    checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
     clip = choice(checkpoint("clip"))
     (tmp_path / "text.png").write_text("no picture")
 
@@ -88,12 +92,12 @@ def test_what_cannot_be_tried_is_one_sentence(checkpoint: Callable[[str], Path],
         rankings(clip, "float32", [tmp_path / "missing.png"], LABELS, [TEMPLATE])
     with pytest.raises(UsageError, match=r"no-model"):
         rankings(choice(tmp_path / "no-model"), "float32", FILES, LABELS, [TEMPLATE])
-    with pytest.raises(InvalidJob, match=r"tokens, and .* reads"):
+    with pytest.raises(InvalidJob, match=r"tokens, but .* reads"):
         rankings(clip, "float32", FILES, ["fox " * 200], [TEMPLATE])
 
 
 @pytest.mark.timeout(300)
-def test_the_commands_print_tables_and_json(home: Home, checkpoint: Callable[[str], Path]) -> None:
+def test_verify_prints_json_and_compare_prints_a_table(home: Home, checkpoint: Callable[[str], Path]) -> None:
     user = home.with_settings(NAMESHOT_MODEL=str(checkpoint("clip")), NAMESHOT_DEVICE="cpu")
 
     verified = user.run("verify", "--images", FOLDER, "-l", "an owl", "-l", "a car", "--json")
@@ -108,7 +112,9 @@ def test_the_commands_print_tables_and_json(home: Home, checkpoint: Callable[[st
 
 
 @pytest.mark.timeout(300)
-def test_a_file_that_is_no_picture_is_named_and_left_out(home: Home, checkpoint: Callable[[str], Path]) -> None:
+def test_verify_and_compare_name_a_file_that_is_no_picture_and_leave_it_out(
+    home: Home, checkpoint: Callable[[str], Path]
+) -> None:
     user = home.with_settings(NAMESHOT_MODEL=str(checkpoint("clip")), NAMESHOT_DEVICE="cpu")
     folder = home.folder / "pictures"
     folder.mkdir()
@@ -128,7 +134,7 @@ def test_a_file_that_is_no_picture_is_named_and_left_out(home: Home, checkpoint:
     )
 
 
-def test_if_no_picture_is_left_a_trial_is_refused_before_a_checkpoint_is_loaded(home: Home) -> None:
+def test_without_a_usable_picture_compare_is_refused_before_a_checkpoint_is_loaded(home: Home) -> None:
     done = home.run("compare", "no-model", "bundled", "a.png", "b.png", "-l", "an owl", "-l", "a car")
 
     assert done.status == 2
@@ -138,7 +144,7 @@ def test_if_no_picture_is_left_a_trial_is_refused_before_a_checkpoint_is_loaded(
     )
 
 
-def test_a_folder_without_pictures_and_a_missing_file_are_refused_before_anything_is_loaded(home: Home) -> None:
+def test_verify_refuses_an_empty_and_a_missing_folder(home: Home) -> None:
     (home.folder / "empty").mkdir()
 
     assert "holds no pictures" in home.run("verify", "--images", "empty").sentence

@@ -1,4 +1,4 @@
-"""The version before, as its commit has it, in a folder from which its client and its workers run."""
+"""The previous version, unpacked from its commit into a folder from which its client and its workers run."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from io import BytesIO
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-#: The last commit of the version that neither counts what it takes nor notes where a job is.
+#: The last commit whose workers neither count the messages that they take nor record where a job is.
 COMMIT = "a1220475810d5648074318d9fbbf67b00d9827c7"
 PARTS = ("producer", "worker", "tests")
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of ours that can be run.
+    """A version of the packages that can be run.
 
     Attributes:
-        source: the folder in which its packages lie.
+        source: the folder that holds its packages.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Version:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to import this version and no other, whichever is installed."""
+        """Return the environment in which a process imports this version, whichever one is installed."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NAMESHOT_", "NULL_"))}
         return {**inherited, "PYTHONPATH": str(self.source)}
 
@@ -38,7 +38,7 @@ NOW = Version("now", ROOT)
 
 
 def unpack(folder: Path) -> Version | None:
-    """The version before, unpacked into a folder; None without git or its commit, as in a shallow clone."""
+    """Unpack the previous version into a folder; return None without git or the commit, as in a shallow clone."""
     git = shutil.which("git")
     if git is None:
         return None

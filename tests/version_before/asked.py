@@ -1,4 +1,4 @@
-"""What the tests ask: jobs that either client can submit, and the answer that is right."""
+"""Jobs that either version's client can submit, with their right answers, and counts of Redis's messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "nameshot"
 
 
 class Asked:
-    """Jobs by their numbers."""
+    """The jobs with these numbers, and their right rankings."""
 
     def __init__(self, origin: Origin, numbers: Sequence[int]) -> None:
         self.numbers = list(numbers)
@@ -27,17 +27,17 @@ class Asked:
         ]
 
     def with_other_labels(self) -> list[dict[str, Any]]:
-        """The same ids, and another question."""
+        """Return the jobs with the same ids and one more label."""
         return [{**asked, "labels": [*asked["labels"], "another label"]} for asked in self.jobs]
 
 
 def waiting(broker: redis.Redis) -> int:
-    """Messages in the queues."""
+    """Return how many messages wait in the queues."""
     names = [queue_name(PREFIX, queue) for queue in QUEUES]
     return sum(int(broker.llen(name)) + int(broker.llen(rung_name(name))) for name in names)
 
 
 def held(broker: redis.Redis) -> int:
-    """Messages in workers' hands, dead or alive."""
-    names: set[bytes] = broker.smembers(workers_key(PREFIX))  # type: ignore[assignment]  # it decodes nothing
+    """Return how many messages workers hold, including workers that died."""
+    names: set[bytes] = broker.smembers(workers_key(PREFIX))  # type: ignore[assignment]  # the connection does not decode
     return sum(int(broker.hlen(in_flight_key(PREFIX, name.decode()))) for name in names)

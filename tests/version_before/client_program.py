@@ -1,7 +1,7 @@
-"""A program of somebody who uses the client: does what its standard input says, a JSON object a line.
+"""A program that uses the client: it reads requests from standard input, one JSON object on each line.
 
-It is run with the packages of either version, and so imports nothing else of ours. Each request has a number, and what
-to do; the reply has the same number. Requests are served side by side.
+It runs with the packages of either version, so it imports nothing else from this repository. Each request has a number,
+a command and its arguments, and the reply has the same number. The program serves requests concurrently.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from producer import AsyncClient
 from producer.errors import NameshotError
 
-#: Submissions, or questions, at once.
+#: Submissions and status requests at the same time.
 TOGETHER = 20
 
 
 async def submit(client: AsyncClient, places: asyncio.Semaphore, job: dict[str, Any]) -> str:
-    """``accepted``, or the name of the error."""
+    """Submit a job; return ``accepted`` or the name of the error."""
     async with places:
         try:
             await client.submit(job["url"], job["labels"], job_id=job["id"], queue=job.get("queue", "default"))
@@ -30,13 +30,13 @@ async def submit(client: AsyncClient, places: asyncio.Semaphore, job: dict[str, 
 
 
 async def status(client: AsyncClient, places: asyncio.Semaphore, job_id: str) -> str:
-    """The job's state."""
+    """Return the job's state."""
     async with places:
         return (await client.look_up(job_id)).state
 
 
 async def wait(client: AsyncClient, _places: asyncio.Semaphore, job_id: str) -> str | list[str]:
-    """The labels as the answer ranks them, or the name of the error."""
+    """Wait for the answer; return its labels in the order of their ranking, or the error's code or name."""
     try:
         answer = await client.wait_for(job_id, 100.0)
         return [score.label for score in answer.result().ranking]
@@ -45,7 +45,7 @@ async def wait(client: AsyncClient, _places: asyncio.Semaphore, job_id: str) -> 
 
 
 async def cancel(client: AsyncClient, _places: asyncio.Semaphore, job_id: str) -> bool:
-    """Whether it took effect."""
+    """Cancel the job; return whether it was cancelled."""
     return await client.cancel(job_id)
 
 
@@ -59,14 +59,14 @@ WORDS: dict[str, Word] = {
 
 
 async def serve(client: AsyncClient, places: asyncio.Semaphore, request: dict[str, Any]) -> None:
-    """Do one thing for each of what is named, and reply."""
+    """Run the request's command for each of its arguments, and print the reply."""
     word = WORDS[request["word"]]
     replies = await asyncio.gather(*(word(client, places, each) for each in request["each"]))
     print(json.dumps([request["number"], replies]), flush=True)
 
 
 async def main() -> None:
-    """Serve until the input ends."""
+    """Serve requests until standard input ends."""
     requests = asyncio.StreamReader(limit=1 << 24)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(requests), sys.stdin)
     places = asyncio.Semaphore(TOGETHER)

@@ -1,4 +1,4 @@
-"""One Redis, and on it clients and workers of this version and of the one before."""
+"""One Redis with clients and workers of this version and of the previous one."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ StartWorker = Callable[..., Worker]
 
 @pytest.fixture(scope="session")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Version:
-    """The version before; without its commit people are told what was not looked at."""
+    """Return the previous version; skip the test if its commit is missing."""
     found = unpack(tmp_path_factory.mktemp("version-before"))
     if found is None:
         pytest.skip(f"needs git and commit {COMMIT[:7]}, which is in a clone with its whole history")
@@ -27,7 +27,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Version:
 
 @pytest.fixture
 def origin() -> Iterator[Origin]:
-    """The pictures of `tests.chaos.jobs`."""
+    """Serve the pictures of `tests.chaos.jobs`."""
     with Origin() as origin:
         origin.pages.update(jobs.pages())
         yield origin
@@ -35,27 +35,27 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture
 def stand_still(tmp_path: Path) -> Path:
-    """A file: while it exists, no worker finishes what it has in hand."""
+    """Return the path of a file; while it exists, no worker finishes a job."""
     return tmp_path / "stand-still"
 
 
 @pytest.fixture
 def old_client(before: Version, own_valkey: ValkeyServer) -> Iterator[ClientProgram]:
-    """A program that uses the client of the version before."""
+    """Return a program that uses the previous version's client."""
     with ClientProgram(before, own_valkey.settings("producer")) as program:
         yield program
 
 
 @pytest.fixture
 def new_client(own_valkey: ValkeyServer) -> Iterator[ClientProgram]:
-    """A program that uses this version's client."""
+    """Return a program that uses this version's client."""
     with ClientProgram(NOW, own_valkey.settings("producer")) as program:
         yield program
 
 
 @pytest.fixture
 def start_worker(own_valkey: ValkeyServer, origin: Origin, stand_still: Path, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start null workers, ready unless told otherwise; what is left of them ends with the test."""
+    """Return a function that starts a null worker and waits until it is ready; all workers end with the test."""
     with ExitStack() as stack:
         started: list[Worker] = []
 
@@ -65,11 +65,11 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, stand_still: Path, tm
             every = {
                 **own_valkey.settings("worker"),
                 "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}",
-                # A decoder process of the version before fails its first image where it starts while Celery shuts down.
+                # In the previous version, a decoder process that starts while Celery shuts down fails its first image.
                 "NAMESHOT_DECODER": "thread",
-                # While a job stands still, the time that a busy machine takes is no fault of it.
+                # A test may hold a job up for long on a busy machine; the job must not time out meanwhile.
                 "NAMESHOT_JOB_TIMEOUT": "300",
-                # Where it has to find out how large a batch may be, it tries some, and would hang before it is ready.
+                # A worker that measures its batch size runs some batches first, and would hang before it is ready.
                 "NAMESHOT_MAX_BATCH": "8",
                 "NULL_HANG": str(stand_still),
             }

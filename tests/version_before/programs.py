@@ -20,7 +20,7 @@ REPLY_TIMEOUT_S = 60.0
 
 
 class ClientProgram:
-    """One such program; a context manager that ends it. Its threads may share it."""
+    """A running client program; a context manager that ends it. Several threads may use it."""
 
     def __init__(self, version: Version, settings: Mapping[str, str]) -> None:
         self.version = version
@@ -39,26 +39,26 @@ class ClientProgram:
         self._reader.start()
 
     def submit(self, jobs: Sequence[Mapping[str, Any]]) -> list[str]:
-        """What became of each submission: ``accepted``, or the name of the error."""
+        """Submit the jobs; return ``accepted`` or the name of the error for each."""
         replies: list[str] = self.ask("submit", jobs).result(REPLY_TIMEOUT_S)
         return replies
 
     def statuses(self, job_ids: Sequence[str]) -> list[str]:
-        """The state of each."""
+        """Return the state of each job."""
         replies: list[str] = self.ask("status", job_ids).result(REPLY_TIMEOUT_S)
         return replies
 
     def wait(self, job_ids: Sequence[str]) -> Future[list[list[str] | str]]:
-        """Begin to wait for all answers: each the labels in their order, or the name of an error."""
+        """Return a future of all answers: for each, its labels in order, or the error's code or name."""
         return self.ask("wait", job_ids)
 
     def cancel(self, job_id: str) -> bool:
-        """Whether it took effect."""
+        """Cancel the job; return whether it was cancelled."""
         (reply,) = self.ask("cancel", [job_id]).result(REPLY_TIMEOUT_S)
         return bool(reply)
 
     def ask(self, word: str, each: Sequence[Any]) -> Future[Any]:
-        """Send one request; see the program."""
+        """Send one request to the program; return a future of the reply."""
         number = next(self._numbers)
         reply: Future[Any] = Future()
         self._replies[number] = reply
@@ -88,6 +88,6 @@ class ClientProgram:
 
 
 def null_worker(version: Version, folder: Path, settings: Mapping[str, str]) -> Worker:
-    """A worker of that version; its files lie in the folder, whose name it takes."""
+    """Return a worker of that version, with its files in the folder and the folder's name as its own."""
     command = (sys.executable, "-m", "celery", "-A", "tests.chaos.null_worker", "worker", "-n", f"{folder.name}@%h")
     return Worker(folder, {**version.environment, "NAMESHOT_METRICS_PORT": "0", **settings}, command, version.source)

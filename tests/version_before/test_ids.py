@@ -1,4 +1,4 @@
-"""An id that one version's client has claimed means the same to the other's."""
+"""A job id that one version's client has used means the same job to the other version's client."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ pytestmark = pytest.mark.thorough
 
 @pytest.fixture(params=["before", "now"])
 def first(request: pytest.FixtureRequest, old_client: ClientProgram, new_client: ClientProgram) -> ClientProgram:
-    """The client that submits first."""
+    """Return the client that submits first."""
     return old_client if request.param == "before" else new_client
 
 
 @pytest.fixture
 def second(first: ClientProgram, old_client: ClientProgram, new_client: ClientProgram) -> ClientProgram:
-    """The other one."""
+    """Return the other client."""
     return new_client if first is old_client else old_client
 
 
-def test_a_job_that_both_submit_is_queued_once_and_answered_to_both(
+def test_a_job_that_both_clients_submit_is_queued_once_and_both_get_its_answer(
     first: ClientProgram, second: ClientProgram, own_valkey: ValkeyServer, origin: Origin, start_worker: StartWorker
 ) -> None:
     asked = Asked(origin, range(4))
@@ -49,7 +49,7 @@ def test_a_job_that_both_submit_is_queued_once_and_answered_to_both(
     assert first.statuses(asked.ids) == second.statuses(asked.ids) == ["succeeded"] * 4
 
 
-def test_another_payload_under_an_id_is_refused_while_it_waits_and_once_it_is_answered(
+def test_a_client_refuses_another_payload_for_an_id_that_the_other_client_has_used(
     first: ClientProgram,
     second: ClientProgram,
     before: Version,
@@ -69,7 +69,7 @@ def test_another_payload_under_an_id_is_refused_while_it_waits_and_once_it_is_an
     assert second.submit(asked.with_other_labels()) == ["JobConflict"] * 3
 
 
-def test_either_client_cancels_what_the_other_has_submitted(
+def test_either_client_can_cancel_the_other_one_s_jobs(
     first: ClientProgram,
     second: ClientProgram,
     origin: Origin,

@@ -1,4 +1,4 @@
-"""What a worker of one version held when it died, froze or left, a worker of the other takes over."""
+"""A worker of one version takes over the jobs of a worker of the other version that died, froze or stopped."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from tests.version_before.programs import ClientProgram
 pytestmark = pytest.mark.thorough
 
 ALIVE = {"queued", "running"}
-#: A worker of this version leaves some of its places to the more important queues.
+#: A worker of this version keeps some of its places free for more urgent queues.
 MANY = 4
 
 
 @pytest.fixture(params=["before", "now"])
 def first(request: pytest.FixtureRequest, before: Version) -> Version:
-    """The worker that takes the jobs."""
+    """Return the version of the worker that takes the jobs first."""
     return before if request.param == "before" else NOW
 
 
 @pytest.fixture
 def second(first: Version, before: Version) -> Version:
-    """The one that takes over."""
+    """Return the version of the worker that takes over."""
     return NOW if first is before else before
 
 
-def test_what_a_killed_worker_held_is_never_unknown_and_is_answered_by_the_other_version(
+def test_a_killed_worker_s_jobs_are_never_unknown_and_the_other_version_answers_them(
     first: Version,
     second: Version,
     old_client: ClientProgram,
@@ -60,7 +60,7 @@ def test_what_a_killed_worker_held_is_never_unknown_and_is_answered_by_the_other
             assert set(client.statuses(both)) <= ALIVE
         heir = start_worker(second, is_awaited=False)
         seen: set[str] = set()
-        # Until the dead worker's messages are in the other's hands.
+        # Until the second worker has taken over the killed worker's messages.
         while not (heir.is_ready and held(broker) >= MANY):
             seen.update(*(client.statuses(both) for client in (old_client, new_client)))
         stand_still.unlink()
@@ -73,7 +73,7 @@ def test_what_a_killed_worker_held_is_never_unknown_and_is_answered_by_the_other
         assert len(broker.smembers(workers_key(PREFIX))) == 1
 
 
-def test_a_frozen_worker_s_jobs_run_in_the_other_version_and_its_own_answers_change_nothing(
+def test_the_other_version_runs_a_frozen_worker_s_jobs_and_the_thawed_worker_does_not_change_the_answers(
     first: Version,
     second: Version,
     old_client: ClientProgram,
@@ -100,7 +100,7 @@ def test_a_frozen_worker_s_jobs_run_in_the_other_version_and_its_own_answers_cha
         finally:
             frozen.process.send_signal(signal.SIGCONT)
 
-        # It takes and answers further jobs, so what it had to say of these has been said.
+        # The thawed worker answers further jobs, so by then it has also tried to answer the first ones.
         heir.stop()
         further = Asked(origin, range(8, 16))
         assert new_client.submit(further.jobs) == ["accepted"] * 8
@@ -109,7 +109,7 @@ def test_a_frozen_worker_s_jobs_run_in_the_other_version_and_its_own_answers_cha
         eventually(lambda: waiting(broker) == held(broker) == 0)
 
 
-def test_what_a_leaving_worker_returns_is_never_unknown_and_is_answered_by_the_other_version(
+def test_jobs_that_a_stopping_worker_returns_are_never_unknown_and_the_other_version_answers_them(
     first: Version,
     second: Version,
     old_client: ClientProgram,

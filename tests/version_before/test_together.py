@@ -1,4 +1,4 @@
-"""A thousand jobs of both versions' clients, run by both versions' workers, which are killed meanwhile."""
+"""A thousand jobs of both versions' clients run in both versions' workers, some of which are killed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.version_before.programs import ClientProgram
 pytestmark = pytest.mark.thorough
 
 JOBS = 1_000
-#: Submitted by each client in turn; under each of them a worker is killed.
+#: The clients take turns to submit so many jobs, and after each portion a worker is killed.
 PORTION = 125
-#: Looked at again and again while they run.
+#: How many jobs at a time are checked while they run.
 SAMPLE = 25
 
 
 class Watch:
-    """Asks both clients about jobs that were accepted, over and over; they may not be ``unknown``."""
+    """Records the states in which both clients see accepted jobs, again and again; none may be ``unknown``."""
 
     def __init__(self, *clients: ClientProgram) -> None:
         self.accepted: list[str] = []
@@ -40,7 +40,7 @@ class Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """In a thread, while the block runs."""
+        """Watch in a thread while the block runs."""
         thread = threading.Thread(target=self._serve)
         thread.start()
         try:
@@ -58,7 +58,7 @@ class Watch:
 
 
 @pytest.mark.timeout(300)
-def test_a_thousand_jobs_of_both_clients_survive_kills_of_both_kinds_of_workers(
+def test_a_thousand_jobs_of_both_clients_survive_kills_of_both_versions_workers(
     before: Version,
     old_client: ClientProgram,
     new_client: ClientProgram,
@@ -70,7 +70,7 @@ def test_a_thousand_jobs_of_both_clients_survive_kills_of_both_kinds_of_workers(
         "NULL_FORWARD_MS": "200",
         "NAMESHOT_MAX_BATCH": "8",
         "NAMESHOT_CONCURRENCY": "16",
-        # Within some seconds the same job may be in the hands of three workers that are killed.
+        # Within some seconds, the same job may be held by three workers that are killed.
         "NAMESHOT_MAX_ATTEMPTS": "10",
     }
     versions = (before, NOW)
@@ -92,12 +92,12 @@ def test_a_thousand_jobs_of_both_clients_survive_kills_of_both_kinds_of_workers(
             assert first.submit(portion.jobs) == ["accepted"] * PORTION
             watch.accepted += portion.ids
             answers.append((first.wait(portion.ids), second.wait(portion.ids)))
-            which = number // 2 % 2  # so that the workers of each version die under the jobs of both clients
+            which = number // 2 % 2  # so that workers of each version are killed while they hold jobs of both clients
             workers[which].process.kill()
             workers[which].process.wait()
             in_hand += held(broker)
             workers[which] = start_worker(versions[which], is_awaited=False, **settings)
-            # Somebody's retry reaches the other version: some of the jobs wait, some run, some are answered.
+            # A retry goes through the other version's client while some jobs wait, some run and some are answered.
             again = source.sample(portion.jobs, PORTION // 2)
             assert second.submit(again) == ["accepted"] * len(again)
             assert set(second.submit(portion.with_other_labels()[:3])) == {"JobConflict"}

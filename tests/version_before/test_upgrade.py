@@ -1,4 +1,4 @@
-"""A rolling upgrade, and the way back: workers are exchanged one after another while both clients send and wait."""
+"""A rolling upgrade and a rollback: workers are replaced one after another while both clients submit and wait."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ SETTINGS = {
     "NAMESHOT_CONCURRENCY": "8",
     "NAMESHOT_MAX_BATCH": "4",
     "NULL_FORWARD_MS": "100",
-    # The same jobs are in the hands of one killed worker after another.
+    # The same jobs are held by one killed worker after another.
     "NAMESHOT_MAX_ATTEMPTS": "10",
 }
-#: A worker of this version leaves some of its places to the more important queues.
+#: A worker of this version keeps some of its places free for more urgent queues.
 MANY = 4
 
 
 @dataclass
 class Traffic:
-    """Jobs that both clients send in turn, and what becomes of them."""
+    """Jobs that both clients submit in turn."""
 
     clients: tuple[ClientProgram, ClientProgram]
     origin: Origin
     portions: list[Asked] = field(default_factory=list)
 
     def send(self) -> None:
-        """A further portion, half of it by each client."""
+        """Submit one more portion, half of it with each client."""
         first = PORTION * len(self.portions)
         portion = Asked(self.origin, range(first, first + PORTION))
         for number, client in enumerate(self.clients):
@@ -50,13 +50,13 @@ class Traffic:
         self.look()
 
     def look(self) -> None:
-        """Every job so far is alive or answered, whoever asks."""
+        """Assert that both clients see every job as waiting, running or answered."""
         for portion in self.portions:
             for client in self.clients:
                 assert set(client.statuses(portion.ids)) <= ALIVE
 
     def settle(self) -> None:
-        """Every job so far is answered, and rightly."""
+        """Assert that every job gets the right answer."""
         for portion in self.portions:
             for client in self.clients:
                 assert client.wait(portion.ids).result(60) == portion.right
@@ -65,16 +65,16 @@ class Traffic:
 
 @pytest.fixture
 def traffic(old_client: ClientProgram, new_client: ClientProgram, origin: Origin) -> Traffic:
-    """Nothing is sent yet."""
+    """Return traffic without any jobs yet."""
     return Traffic((old_client, new_client), origin)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
-def test_workers_are_exchanged_and_exchanged_back_while_jobs_wait(
+def test_jobs_are_never_unknown_while_workers_are_upgraded_and_rolled_back(
     is_killed: bool, before: Version, own_valkey: ValkeyServer, traffic: Traffic, start_worker: StartWorker
 ) -> None:
-    """Without an overlap between the two, too: the last of one version has ended before the first of the other."""
+    """First the two versions overlap; then the last worker of one version ends before the first of the other starts."""
 
     def end(worker: Worker) -> None:
         if is_killed:
@@ -87,13 +87,13 @@ def test_workers_are_exchanged_and_exchanged_back_while_jobs_wait(
         workers = [start_worker(before, **SETTINGS)]
         traffic.send()
         for version in (NOW, before):
-            # Side by side.
+            # With an overlap.
             workers.append(start_worker(version, **SETTINGS))
             traffic.send()
             end(workers[-2])
             traffic.send()
         for version in (NOW, before, NOW):
-            # One after the other.
+            # Without an overlap.
             eventually(lambda: held(broker) > 0)
             end(workers[-1])
             traffic.send()
@@ -105,7 +105,7 @@ def test_workers_are_exchanged_and_exchanged_back_while_jobs_wait(
         eventually(lambda: waiting(broker) == held(broker) == 0)
 
 
-def test_no_waiting_job_is_unknown_after_a_kill_a_way_back_and_a_second_upgrade(
+def test_no_waiting_job_is_unknown_after_a_kill_a_rollback_and_a_second_upgrade(
     before: Version,
     new_client: ClientProgram,
     own_valkey: ValkeyServer,
@@ -113,7 +113,7 @@ def test_no_waiting_job_is_unknown_after_a_kill_a_way_back_and_a_second_upgrade(
     stand_still: Path,
     start_worker: StartWorker,
 ) -> None:
-    """The worker of the version before returns what was counted as taken, and no worker of this version sees it."""
+    """The previous version's worker returns messages that a killed worker of this version had counted as taken."""
     stand_still.touch()
     settings = {"NAMESHOT_CONCURRENCY": "8", "NAMESHOT_DRAIN_TIMEOUT": "0.1"}
     asked = Asked(origin, range(PORTION))

@@ -1,4 +1,4 @@
-"""Settings that could not work are refused when they are read, not found out job by job."""
+"""Settings that cannot work are refused when they are read, before the first job."""
 
 import re
 import typing
@@ -11,15 +11,15 @@ from worker.settings import WorkerSettings
 
 
 def takes_a_number(annotation: object) -> bool:
-    """Whether int or float is it, or one of what it may be."""
+    """Return whether an annotation is `int` or `float`, or a union that contains one of them."""
     return annotation in (int, float) or any(map(takes_a_number, typing.get_args(annotation)))
 
 
 NUMBERS = [name for name, field in WorkerSettings.model_fields.items() if takes_a_number(field.annotation)]
 
 
-def test_there_are_numbers_among_the_settings() -> None:
-    """The test below would say nothing if they were not found: plain, optional, or `auto` instead."""
+def test_the_numbers_among_the_settings_are_found() -> None:
+    """The test below would prove nothing if it missed plain numbers, optional ones, or ones that may be `auto`."""
     assert {"result_ttl", "job_timeout", "reducing_gap", "max_batch"} <= set(NUMBERS)
 
 
@@ -39,13 +39,13 @@ def test_a_number_that_cannot_work_is_refused_in_one_sentence(
     )
 
 
-def test_a_client_s_argument_is_held_to_the_same_bounds() -> None:
+def test_a_client_s_argument_has_the_same_bounds_as_its_setting() -> None:
     with pytest.raises(SettingsError, match=r"^NAMESHOT_RESULT_TTL is .* less than or equal to \d+\.$"):
         read_settings(ProducerSettings, result_ttl=10**17)
 
 
 @pytest.mark.parametrize("attempts", ["1", "2"])
-def test_fewer_deaths_than_tell_a_poison_from_its_neighbours_are_refused(
+def test_fewer_attempts_than_are_needed_to_identify_a_poison_job_are_refused(
     attempts: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAMESHOT_MAX_ATTEMPTS", attempts)

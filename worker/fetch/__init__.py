@@ -1,8 +1,8 @@
 """Downloads from untrusted URLs: `Fetcher`.
 
 The worker checks a URL before it resolves the host, checks all of the host's addresses before it connects to one of
-them, and checks every redirect like a first request. A download fails with the code of the first rule that it breaks,
-in this order:
+them, and checks every redirect like a first request. A download fails with the code of the first rule that it breaks;
+the table lists the rules roughly in the order in which the worker checks them:
 
 ======================  ==========================================================================================
 code                    when
@@ -20,19 +20,20 @@ code                    when
 ``address_blocked``     the host is, or resolves to, an address that is not public [exceptions]
 ``host_unavailable``    the host failed too often recently, or no slot for it became free in time (`worker.fetch.hosts`)
 ``dns_failed``          the name could not be resolved
-``connect_failed``      none of the host's first three addresses accepted a connection, or the connection ended before
-                        the worker had received the response's head
+``connect_failed``      none of the host's first three addresses accepted a connection; the connection ended before the
+                        worker had received the response's head; or the operator's proxy failed or refused to connect
 ``tls_failed``          the certificate is not valid for the name, or the TLS handshake failed for another reason
-``bad_response``        not HTTP/1; a content encoding; contradictory or impossible lengths; headers, chunks or trailers
+``bad_response``        not HTTP/1; a compressed body; contradictory or impossible lengths; headers, chunks or trailers
                         that RFC 9112 does not allow, that are too long, or of which there are too many
 ``bad_redirect``        a redirect without a target
-``too_many_redirects``  a fourth redirect, or one to a URL already seen
+``too_many_redirects``  more redirects than ``NAMESHOT_FETCH_REDIRECTS``, or a redirect to a URL already seen
 ``host_not_allowed``    a redirect from https to http
-``http_status``         any status other than 200
+``http_status``         any status other than 200 and those of redirects (301, 302, 303, 307, 308)
 ``too_large``           more bytes than ``NAMESHOT_MAX_BYTES``, announced or counted
 ``truncated``           fewer bytes than announced, or a chunked body without its last chunk
 ``empty``               no bytes
-``fetch_timeout``       the download exceeded its time limit, in any phase
+``fetch_timeout``       the download exceeded its time limit, or the server stopped responding, in any phase
+``out_of_memory``       the worker had no memory, threads or open files left
 ======================  ==========================================================================================
 
 An exception in ``NAMESHOT_FETCH_ALLOW`` suspends the rules marked [exceptions] for connections to its addresses and

@@ -1,4 +1,4 @@
-"""Reads the body of a response; a body that exceeds a limit fails and is never truncated."""
+"""Reads the body of a response; if a body exceeds a limit, the download fails, and the body is never cut to size."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
         raise _refused_status(response)
     raw = response.raw
     if set(list_members(raw.headers.getlist("Content-Encoding"))) & COMPRESSIONS:
-        raise bad_response("the server compressed the image although it was asked not to; switch the compression off.")
+        raise bad_response("the server compressed the image, against the request; switch the compression off.")
     is_chunked, length = framing(raw)
     if length is not None and length > max_bytes:
         raise FetchFailed("too_large")
@@ -109,7 +109,7 @@ def finish_empty(response: GuardedResponse) -> None:
 
 
 def finish_unchanged(response: GuardedResponse) -> None:
-    """Keep the connection of a 304 response, unless it states a length other than 0, since a body might then follow."""
+    """Keep the connection of a 304 response, unless its headers announce a body, which might then follow."""
     if response.headers.get("Content-Length", "0") == "0":
         _finish(response)
 

@@ -75,4 +75,4 @@ def _read_size(wire: BufferedReader[Meter]) -> tuple[int, int]:
         return int(match[1], 16), len(line)
     if not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
         raise FetchFailed("truncated")
-    raise bad_response("the line with a chunk's size is malformed.")
+    raise bad_response("the line with a chunk's size is malformed; check the server.")

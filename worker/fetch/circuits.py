@@ -2,8 +2,8 @@
 
 A circuit opens when at least ten of a host's downloads in the last half minute failed, and they were at least half of
 all its downloads. On a shared host, one user's bad URLs therefore open the circuit only if they are as many as all
-users' good ones. An open circuit refuses downloads for a pause. Then the worker tries one download; its outcome closes
-the circuit or doubles the pause.
+users' good ones. An open circuit refuses downloads for a pause. Then the worker tries one download: a success closes
+the circuit, and a failure doubles the pause.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Verdict = Literal["good", "bad", "none"]
 
 #: A circuit counts outcomes in two halves of a window. When the newer half is over, it replaces the older one.
 HALF_WINDOW_S: Final = 15.0
-#: Fewer failures may be chance. Only a job's first attempt counts, so ten jobs must fail.
+#: Fewer failures may be chance. Only the failure of a download's first attempt counts, so ten downloads must fail.
 MIN_BAD: Final = 10
 #: A server's restart or failover lasts about as long as this first pause; each failed trial doubles the pause.
 FIRST_PAUSE_S: Final = 5.0
@@ -89,7 +89,10 @@ class Circuits:
             return circuit is not None and self._refuses(circuit)
 
     def enter(self, host: Host) -> Literal["free", "trial", "refused"]:
-        """Return whether a download may begin. After ``trial`` the caller must call `leave`, whatever the outcome."""
+        """Return whether a download may begin: freely, as the only trial, or not.
+
+        After ``trial`` the caller must call `leave`, whatever the outcome.
+        """
         with self._lock:
             circuit = self._circuits.get(host)
             if circuit is None or not circuit.is_open:
@@ -136,7 +139,7 @@ class Circuits:
         if verdict == "bad" and circuit.has_failed:
             self._open(circuit, now_s)
             logger.warning(
-                "%s failed %d downloads within %.0f s: pausing its downloads for %.0f s, longer if it still fails then",
+                "%s failed %d downloads within %.0f s: pausing its downloads for %.0f s, then longer if it fails again",
                 _name_of(host),
                 circuit.bad + circuit.older_bad,
                 2 * HALF_WINDOW_S,

@@ -1,8 +1,9 @@
 """HTTP connections that connect only to addresses that the URL policy allows.
 
-The only method replaced is urllib3's ``_new_conn``, which alone decides the address of a connection's socket. The Host
-header, SNI and the certificate check therefore still use the URL's name. The worker resolves the name once for each
-connection, checks every address, and connects to one of those addresses. No second look-up can return another one.
+urllib3's ``_new_conn`` alone decides the address of a connection's socket, and this module overrides that method. The
+Host header, SNI and the certificate check therefore still use the URL's name. The worker resolves the name once for
+each connection, checks every address, and connects to one of those addresses. There is no second look-up, which could
+return another address.
 """
 
 from __future__ import annotations
@@ -91,14 +92,14 @@ class Connection(HTTPConnection):
 
     @property
     def forwarder(self) -> Proxy | None:
-        """The proxy that reads this connection's requests; None if the server itself does, also through a tunnel."""
+        """The proxy that reads this connection's requests; None if the server itself reads them, even via a tunnel."""
         proxy = self._dialer.proxy
         if proxy is None or self.address is None or proxy.tunnels(self.target.scheme):
             return None
         return proxy if proxy.serves(self.address, self.target.port) else None
 
     def addressed(self, path: str, headers: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
-        """Return the request target and the fields for a request on this connection, which is connected."""
+        """Return the request target and the header fields for a request on this connection, which must be connected."""
         if (proxy := self.forwarder) is None or self.address is None:
             return path, headers
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -110,7 +111,11 @@ class Connection(HTTPConnection):
         sock, self.address = self._dialer.dial(self.target, self.scope, self.queue, self._watchdog)
         self._has_slot = True
         # TLS detaches the descriptor from this socket object, so the watchdog gets a duplicate to shut down.
-        self.duplicate = sock.dup()
+        try:
+            self.duplicate = sock.dup()
+        except OSError:
+            sock.close()
+            raise
         self._watch = self._watchdog.watch(self.duplicate, self.scope)
         sock.settimeout(self.timeout)
         return sock
@@ -137,7 +142,7 @@ class TlsConnection(Connection, HTTPSConnection):
 
 
 def open_connection(target: Target, dialer: Dialer, watchdog: Watchdog, tls: ssl.SSLContext) -> Connection:
-    """Return a connection for a target that is not connected yet."""
+    """Return a new, unconnected connection for a target."""
     if target.scheme == "https":
         return TlsConnection(target, dialer, watchdog, ssl_context=tls)
     return Connection(target, dialer, watchdog)
@@ -162,7 +167,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
             context.load_verify_locations(cafile=ca_file)
         except OSError as error:  # ssl.SSLError is one too
             raise SettingsError(
-                f"NAMESHOT_FETCH_CA_FILE is {ca_file!r}, which holds no certificates in PEM form that can be read "
+                f"NAMESHOT_FETCH_CA_FILE is {ca_file!r}, but the worker cannot read PEM certificates from this file "
                 f"({error.strerror or type(error).__name__})."
             ) from None
     return context

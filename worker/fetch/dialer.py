@@ -12,26 +12,28 @@ from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.deadline import Watchdog
-from worker.fetch.failures import FetchFailed
+from worker.fetch.failures import FetchFailed, shortage
 from worker.fetch.proxy import Proxy, unreachable
 from worker.fetch.resolver import BoundedResolver
 from worker.fetch.slots import Slots
 from worker.fetch.url_policy import Target, UrlPolicy
+from worker.runtime.shortages import is_shortage
 
 #: The worker tries at most this many addresses, so that a name with many dead ones cannot use up the download's time.
 MAX_DIALS: Final = 3
 #: A host may take this long to accept a connection. Hosts accept within a round trip; if the SYN is lost, the kernel
 #: sends it again after 1 s.
 CONNECT_TIMEOUT_S: Final = 3.0
-#: With a timeout above the default 10 s, each address may take this share of it to accept a connection, so that
-#: `MAX_DIALS` dead addresses leave some time for the request.
+#: If the download's timeout is above the default 10 s, each address may take this share of the timeout to accept a
+#: connection, so that `MAX_DIALS` dead addresses leave some time for the request.
 CONNECT_SHARE: Final = 0.3
 #: A server that sends nothing for this long counts as failed. Services that resize images on demand need seconds before
-#: they send their first byte, so a server gets most of the default 10 s. The rest is for a second attempt.
+#: they send their first byte, so a server gets most of the default 10 s, and a second attempt gets the remaining time.
 SILENCE_TIMEOUT_S: Final = 8.0
-#: With a timeout above the default, a server may be silent for this share of it, as 8 s are of 10 s.
+#: If the download's timeout is above the default, a server may be silent for this share of it; 8 s are this share of
+#: the default 10 s.
 SILENCE_SHARE: Final = 0.8
-#: A socket's timeout is never shorter, because 0 would make the socket non-blocking.
+#: The shortest timeout for a response or for connecting to a proxy: 0 would make the socket non-blocking.
 SHORTEST_WAIT_S: Final = 0.001
 
 
@@ -40,7 +42,7 @@ class Dialer:
 
     Args:
         timeout_s: the longest time that one download may take, in seconds.
-        proxy: the operator's proxy; None to connect to the addresses themselves.
+        proxy: the operator's proxy; None if the worker connects to the addresses directly.
 
     Attributes:
         slots: limits the concurrent exchanges with each address, whichever names resolve to it.
@@ -71,8 +73,8 @@ class Dialer:
         """Connect; return the socket and its address. The caller's queue then holds one slot of that address.
 
         Raises:
-            FetchFailed: no connection could be made; a refused address also raises it, because callers might retry an
-                OSError.
+            FetchFailed: no connection could be made, or the policy refuses an address, for which an OSError would be
+                wrong, because callers might retry it.
             Cancelled: the scope was cancelled.
         """
         if target.address is not None:
@@ -90,6 +92,8 @@ class Dialer:
                 return _connect(address, target.port, min(self.connect_s, scope.left_s)), address
             except BaseException as error:
                 self.slots.give_back(address, queue)
+                if is_shortage(error):  # another address would fail for the same reason
+                    raise shortage() from None
                 if not isinstance(error, OSError):
                     raise
         if scope.is_over:
@@ -104,13 +108,16 @@ class Dialer:
         Raises:
             ConnectionRefusedError: the proxy could not connect to the address.
             FetchFailed: the proxy cannot be reached, or refuses to connect.
+            OSError: the worker is short of memory or open files.
             Cancelled: the scope was cancelled.
         """
         try:
             sock = self._reach(proxy, scope, queue)
-        except (OSError, FetchFailed):
+        except (OSError, FetchFailed) as error:
             if scope.is_over:
                 raise FetchFailed("fetch_timeout", of_host=False) from None
+            if is_shortage(error) or (isinstance(error, FetchFailed) and error.code == "out_of_memory"):
+                raise
             raise unreachable() from None
         watch = watchdog.watch(sock, scope)
         try:
@@ -123,7 +130,8 @@ class Dialer:
             sock.close()
             if expired or scope.is_over:
                 raise FetchFailed("fetch_timeout", of_host=False) from None
-            if isinstance(error, OSError | http.client.HTTPException) and not isinstance(error, ConnectionRefusedError):
+            is_proxys = isinstance(error, OSError | http.client.HTTPException) and not is_shortage(error)
+            if is_proxys and not isinstance(error, ConnectionRefusedError):
                 raise unreachable() from None
             raise
         watch.end()
@@ -138,6 +146,8 @@ class Dialer:
             try:
                 return _connect(address, proxy.port, min(self.connect_s, max(SHORTEST_WAIT_S, scope.left_s)))
             except OSError as error:
+                if is_shortage(error):
+                    raise
                 failure = error
         raise failure
 

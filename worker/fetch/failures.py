@@ -24,8 +24,8 @@ class FetchFailed(JobFailed):
     """A failed attempt; the fetcher retries the download or raises a plain `JobFailed` in its place.
 
     Attributes:
-        again: whether the fetcher may try again within the same download; by default, if the failure is retryable.
-        retry_after_s: the seconds that the server's ``Retry-After`` asks for; None without one.
+        again: whether the fetcher may try again within the same download; by default, whether the failure is retryable.
+        retry_after_s: the seconds that the server's ``Retry-After`` asks for; None if the server sent none.
         of_host: whether the failure counts against the host: the host is unreachable or silent, breaks the connection
             off, or responds with 408, 425, 429 or 5xx. By default every retryable failure counts.
     """
@@ -61,12 +61,17 @@ def bad_response(message: str) -> FetchFailed:
     return FetchFailed("bad_response", message)
 
 
+def shortage() -> FetchFailed:
+    """Return the failure of a download for which the worker has no means left, which says nothing about the host."""
+    return FetchFailed("out_of_memory", "the worker had no memory or open files left; try again.", of_host=False)
+
+
 def classify(error: BaseException, phase: Phase) -> FetchFailed:
     """Translate an exception of sockets, TLS, ``http.client`` or urllib3 into a failure."""
     if isinstance(error, FetchFailed):
         return error
-    if is_shortage(error):  # which says nothing about the host
-        return FetchFailed("out_of_memory", "the worker had no memory or open files left; try again.", of_host=False)
+    if is_shortage(error):
+        return shortage()
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
         return FetchFailed("fetch_timeout", "the server stopped responding; try again or raise NAMESHOT_FETCH_TIMEOUT.")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):

@@ -34,7 +34,8 @@ from worker.fetch.url_parts import read_location
 from worker.fetch.url_policy import SCHEME, Target, UrlPolicy
 from worker.runtime.shortages import is_shortage
 
-#: The formats that every worker decodes, so that a server that chooses by this field sends one of them.
+#: The value of ``Accept``: the formats that every worker decodes, so that a server that chooses a format by this field
+#: sends one of them.
 ACCEPT: Final = "image/jpeg,image/png,image/webp,image/gif,image/avif;q=0.9,*/*;q=0.5"
 #: Image URLs of CDNs and shorteners redirect once or twice.
 MAX_REDIRECTS: Final = 3
@@ -63,7 +64,7 @@ class Fetched:
 class Fetcher:
     """Downloads images within limits that no URL, name server or web server can exceed.
 
-    Thread-safe; each worker has one fetcher. `worker.fetch` lists the error codes and their order.
+    Thread-safe; each worker has one fetcher. `worker.fetch` lists the error codes.
 
     Args:
         policy: decides which URLs and addresses are allowed.
@@ -72,11 +73,11 @@ class Fetcher:
         per_host: the largest number of concurrent downloads from one host and port, and from one address.
         max_connections: the largest number of idle connections; at most half of them lead to one host.
         max_connection_age_s: the age from which a connection is not reused, in seconds.
-        connection_quiet_s: the shortest time between a response and the next request on the same connection.
+        connection_quiet_s: the fewest seconds between a response and the next request on the same connection.
         ca_file: a PEM file of certificate authorities to trust in addition to the public ones.
         user_agent: the ``User-Agent`` of each request.
         max_redirects: the largest number of redirects that one download follows.
-        proxy: the operator's proxy; the environment's (``HTTP_PROXY``) never counts.
+        proxy: the operator's proxy, or None; the fetcher ignores the environment's (``HTTP_PROXY``).
         resolve: takes a host name and a port, and returns addresses as text.
     """
 
@@ -102,11 +103,11 @@ class Fetcher:
         self._timeout_s = timeout_s
         self._policy = policy
         self._watchdog = Watchdog()
-        # With a short timeout no request lasts `PATIENCE_S`, but its timeouts must still count against the host.
+        # With a short timeout no request lasts `PATIENCE_S`, but timeouts must still count against the host.
         self._hosts = Hosts(per_host, min(PATIENCE_S, timeout_s / 2))
         dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses, timeout_s=timeout_s, proxy=proxy)
         kept = KeptConnections(max_connections, max_connection_age_s, connection_quiet_s)
-        # The worker accepts no content encoding, because compressed bytes could grow a thousandfold.
+        # The worker asks for uncompressed bodies, because compressed bytes could grow a thousandfold.
         headers = {"User-Agent": user_agent, "Accept": ACCEPT, "Accept-Encoding": "identity"}
         self._session = GuardedSession(dialer, self._watchdog, kept, tls_context(ca_file), headers)
         self._closing = threading.Event()
@@ -122,6 +123,7 @@ class Fetcher:
         Raises:
             JobFailed: the download failed; neither the message nor the exception's context holds a URL or an address.
             Cancelled: the scope was cancelled.
+            RuntimeError: the fetcher is closed.
         """
         return File(self.download(self.check(url), None, scope, queue).body)
 

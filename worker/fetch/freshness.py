@@ -34,7 +34,8 @@ LAST_DATE_S: Final = 253_402_300_799
 _NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _DIRECTIVE: Final = re.compile(rf'({_NAME})(?:=({_NAME}|"[^"\\]*"))?')
 _ETAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e]*")')
-#: These request headers differ between our requests, so a response whose ``Vary`` names one of them cannot be reused.
+#: A response whose ``Vary`` names one of these cannot be reused: the two headers differ between our requests, and ``*``
+#: may mean any of them.
 _DIFFERING: Final = frozenset({"*", "if-none-match", "if-modified-since"})
 
 
@@ -58,8 +59,8 @@ class CacheTerms:
     """The terms on which a response may be reused.
 
     Attributes:
-        etag: the validator for ``If-None-Match``; None without one.
-        last_modified_s: the validator for ``If-Modified-Since``, in seconds since the epoch; None without one.
+        etag: the validator for ``If-None-Match``; None if the response has none.
+        last_modified_s: the validator for ``If-Modified-Since``, in seconds since the epoch; None if there is none.
         fresh_until_s: the time by `time.monotonic` until which the response needs no revalidation.
     """
 
@@ -68,7 +69,7 @@ class CacheTerms:
     fresh_until_s: float
 
     def conditions(self) -> dict[str, str]:
-        """Return the headers that make a request conditional; empty without a validator."""
+        """Return the headers that make a request conditional; an empty dictionary if the terms have no validator."""
         if self.etag is not None:
             return {"If-None-Match": self.etag}
         if self.last_modified_s is not None:
@@ -82,7 +83,7 @@ def terms_of(headers: HTTPHeaderDict, arrival: Arrival) -> CacheTerms | None:
     if etag is not None and (len(etag) > MAX_ETAG_CHARACTERS or not _ETAG.fullmatch(etag)):
         etag = None
     modified_s = http_date_s(_only(headers, "Last-Modified") or "")
-    # A file that was modified in the second of the response may change again in that second and keep its date.
+    # A file modified in the very second in which the response was sent may change again within it and keep its date.
     if modified_s is not None and not 0 <= modified_s < min(int(_sent_s(headers, arrival)), LAST_DATE_S):
         modified_s = None
     return _terms(headers, arrival, etag, None if modified_s is None else int(modified_s))
@@ -100,7 +101,10 @@ def renewed(known: CacheTerms, headers: HTTPHeaderDict, arrival: Arrival) -> Cac
 
 
 def confirms(known: CacheTerms, headers: HTTPHeaderDict) -> bool:
-    """Return whether the 304's ETag and Last-Modified, if any, match the stored ones."""
+    """Return whether the 304's ETag or, if it has none, its Last-Modified matches the stored one.
+
+    A 304 with neither, or a Last-Modified for which none is stored, confirms the stored response.
+    """
     if etags := headers.getlist("ETag"):
         return known.etag is not None and [_opaque(etag) for etag in etags] == [_opaque(known.etag)]
     dates = headers.getlist("Last-Modified")

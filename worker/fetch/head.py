@@ -1,8 +1,8 @@
 """Reads a response's head of limited size, and accepts only lines that all HTTP readers interpret in the same way.
 
 ``http.client`` has the email package parse a head, which also ends a line at a bare CR, drops all fields after a
-malformed line, and accepts an incomplete head. In each of these cases ``http.client`` could read another length from
-the head than other readers do. This module therefore rejects such a head before ``http.client`` parses it. It also
+malformed line, and accepts an incomplete head. In each of these cases ``http.client`` could read a different length
+from the head than other readers do. This module therefore rejects such a head before ``http.client`` parses it. It also
 leaves out all fields that no reader uses, because ``http.client`` refuses a head of more than 100 fields.
 """
 
@@ -58,6 +58,7 @@ def read_head(wire: BufferedReader[Meter]) -> bytes:
     Raises:
         BadHead: a line is malformed.
         TooLong: a line is too long, or there are too many lines.
+        worker.fetch.meter.Exceeded: the head has more bytes than the meter allows.
         http.client.BadStatusLine: the response is not HTTP/1.
         http.client.RemoteDisconnected: the connection ended before the head did.
     """

@@ -28,12 +28,12 @@ class Visit:
 class Hosts:
     """Admits requests, one `visit` for each request of a download. Thread-safe.
 
-    Slots per name protect a site; slots per address protect a victim if an attacker has many names resolve to its
+    Slots per name protect a site; slots per address protect a victim if an attacker points many names at the victim's
     address. Circuits are per name only: if one customer's site on a CDN's address fails, another's may work.
 
     Args:
         per_host: the largest number of concurrent downloads from one host and port, and from one address.
-        patience_s: an earlier timeout does not count against the host.
+        patience_s: a timeout counts against the host only if the request lasted at least this many seconds.
     """
 
     def __init__(self, per_host: int, patience_s: float = PATIENCE_S) -> None:
@@ -49,7 +49,7 @@ class Hosts:
         Args:
             target: the request's target.
             scope: limits the wait for a slot.
-            is_first: whether this is the job's first attempt, which alone counts if it fails.
+            is_first: whether this is the download's first attempt; a later attempt's failure counts only in a trial.
             queue: the queue whose share of the host's slots the request uses.
 
         Raises:

@@ -24,7 +24,7 @@ class Meter(io.RawIOBase):
         self._left_bytes = 0
 
     def allow(self, size_bytes: int) -> None:
-        """Allow this many more bytes; this replaces what is left of an earlier allowance."""
+        """Allow this many bytes from now on, in place of what is left of an earlier allowance."""
         self._left_bytes = size_bytes
 
     def readable(self) -> bool:

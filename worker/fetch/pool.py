@@ -16,12 +16,12 @@ from typing import Final
 from worker.fetch.connection import Connection
 from worker.fetch.url_policy import Target
 
-#: A connection is not reused beyond this age, counted from its creation. DNS records of hosts whose addresses change
-#: seldom have a shorter TTL.
+#: A connection is not reused beyond this age, counted from its creation. If a host's addresses change, its DNS records
+#: rarely have a shorter TTL.
 MAX_AGE_S: Final = 60.0
 #: A connection is reused only after it has been idle for this long. A server may have sent more bytes than its last
 #: response, and its kernel may delay them until our kernel acknowledges earlier bytes, which takes up to 40 ms. After
-#: this pause the pool sees such bytes and closes the connection, so they cannot pass for the next response.
+#: this pause the pool sees such bytes and closes the connection, so they cannot be mistaken for the next response.
 QUIET_S: Final = 0.05
 
 
@@ -41,7 +41,7 @@ class KeptConnections:
         self._closed = False
 
     def take(self, target: Target) -> Connection | None:
-        """Remove and return the most recently used connection to this origin that has been idle for `quiet_s`."""
+        """Remove and return the most recent connection to this origin that was idle for `quiet_s`; None if none was."""
         while (found := self._pop(target)) is not None:
             if found.is_connected and not _has_unread_bytes(found):
                 return found

@@ -1,11 +1,11 @@
 """The operator's HTTP proxy, through which downloads leave a network that has no other way out.
 
-The worker resolves and judges a URL's host as it does without a proxy, and then names the judged address to the proxy,
-never the host: a proxy that resolved the name again could be led to another address. For ``https`` the proxy opens a
-tunnel (CONNECT; RFC 9110, 9.3.6), in which the certificate is checked against the URL's name. For ``http`` the request
-line holds the absolute form (RFC 9112, 3.2.2) and the Host field the URL's name. RFC 9112 has proxies replace that
-field by the address, and Squid and tinyproxy do, so that a server of several sites serves another one; with such a
-proxy, ``http`` needs a tunnel too.
+The worker resolves a URL's host and checks its addresses as it does without a proxy. It then gives the proxy a checked
+address, never the name, because a proxy that resolved the name again could connect to another address. For ``https``
+the proxy opens a tunnel (CONNECT; RFC 9110, 9.3.6), through which the worker checks the certificate against the URL's
+name. For ``http`` the request line holds a URL with the address (RFC 9112, 3.2.2), and the Host field holds the name.
+RFC 9112 requires proxies to replace that field by the address, and Squid and tinyproxy do so; a server of several sites
+then serves the wrong one. With such a proxy, ``http`` needs a tunnel too.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _FORM: Final = "write http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with s
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Proxy:
-    """The proxy of ``NAMESHOT_FETCH_PROXY``; its `repr` is none, because it may hold a password.
+    """The proxy of ``NAMESHOT_FETCH_PROXY``; `repr` shows none of its fields, because they may hold a password.
 
     Attributes:
-        host: its name or address, without brackets.
-        port: its port.
-        headers: the fields that identify the worker to it; empty without a user name.
-        direct: the addresses that the worker reaches without it.
-        tunnels_http: whether requests by ``http`` go through a tunnel too.
+        host: the proxy's name or address, without brackets.
+        port: the proxy's port.
+        headers: the fields that identify the worker to the proxy; empty if the setting names no user.
+        direct: the addresses that the worker reaches without the proxy.
+        tunnels_http: whether requests for ``http`` URLs go through a tunnel too.
     """
 
     host: str
@@ -77,7 +77,7 @@ class Proxy:
         return not any(entry.covers(address, port) for entry in self.direct)
 
     def tunnels(self, scheme: str) -> bool:
-        """Return whether requests by this scheme go through a tunnel."""
+        """Return whether requests for URLs of this scheme go through a tunnel."""
         return scheme == "https" or self.tunnels_http
 
     def open_tunnel(self, sock: socket.socket, address: Address, port: int) -> None:
@@ -85,8 +85,8 @@ class Proxy:
 
         Raises:
             ConnectionRefusedError: the proxy could not connect.
-            FetchFailed: the proxy refuses to connect, or has a trouble of its own.
-            OSError, http.client.HTTPException: the proxy broke off, was silent, or does not speak HTTP/1.
+            FetchFailed: the proxy refuses to connect, or has a problem of its own.
+            OSError, http.client.HTTPException: the proxy closed the connection, was silent, or does not speak HTTP/1.
         """
         authority = f"{_bracketed(address)}:{port}"
         fields = {"Host": authority, **self.headers}
@@ -94,7 +94,7 @@ class Proxy:
         sock.sendall("\r\n".join(lines).encode("ascii") + b"\r\n\r\n")
         meter = Meter(sock.makefile("rb", buffering=0))
         meter.allow(MAX_HEAD_BYTES)
-        # The buffer holds one byte, so that none that follows the head is taken from the tunnel.
+        # The buffer holds one byte, so that reading the head consumes no byte after it, which belongs to the tunnel.
         with io.BufferedReader(meter, 1) as wire:
             head = read_head(wire)
         raise_for_status(int(head[9:12]))
@@ -105,11 +105,11 @@ def raise_for_status(status: int) -> None:
 
     Raises:
         ConnectionRefusedError: the proxy could not connect.
-        FetchFailed: the proxy refuses to connect, or has a trouble of its own.
+        FetchFailed: the proxy refuses to connect, or has a problem of its own.
     """
     if status == 407:
         raise unauthorized()
-    if status in (502, 503, 504):  # the host is to blame, or there is no route to this one of its addresses
+    if status in (502, 503, 504):  # the host failed, or the proxy has no route to this one of its addresses
         raise ConnectionRefusedError
     if status in (429, 500):
         message = f"the worker's proxy responded with status {status}; try again later."
@@ -125,7 +125,7 @@ def refused(how: str) -> FetchFailed:
 
 def unauthorized() -> FetchFailed:
     """Return the failure of a download for which the proxy responds with 407."""
-    return refused("asks for another user name or password")
+    return refused("requires a valid user name and password")
 
 
 def unreachable() -> FetchFailed:
@@ -134,7 +134,7 @@ def unreachable() -> FetchFailed:
 
 
 def absolute_form(address: Address, port: int, path: str) -> str:
-    """Return the request target with which a proxy fetches ``path`` from this address by ``http``."""
+    """Return the request target for a proxy that is to fetch ``path`` from this address over ``http``."""
     return f"http://{_bracketed(address)}{'' if port == DEFAULT_PORTS['http'] else f':{port}'}{path}"
 
 

@@ -1,4 +1,4 @@
-"""The failures of URLs that `worker.fetch.url_policy` refuses; each names all that the URL needs.
+"""The failures of URLs that `worker.fetch.url_policy` refuses; each message names all that has to change.
 
 Clients see every message, so no message contains a URL, host, address or port.
 """
@@ -20,26 +20,26 @@ def local_name() -> FetchFailed:
 
 
 def bad_host(refusal: Callable[[], FetchFailed] | None) -> FetchFailed:
-    """Return the failure, which also says what else of the URL no setting allows."""
+    """Return the failure for a host outside NAMESHOT_FETCH_HOSTS; its message names another broken rule, if any."""
     also = ""
     if refusal is bad_port:
         also = " The port, too, is outside NAMESHOT_FETCH_PORTS."
     elif refusal is not None:
-        also = " Its address, too, is not public: it also needs an exception to NAMESHOT_FETCH_ALLOW, with its port."
+        also = " The host, too, is not public: its address and port need an exception in NAMESHOT_FETCH_ALLOW."
     return FetchFailed("host_not_allowed", f"the host is outside NAMESHOT_FETCH_HOSTS; use an allowed host.{also}")
 
 
 def bad_port() -> FetchFailed:
-    """Return the failure for a port that the setting does not list."""
+    """Return the failure for a port outside NAMESHOT_FETCH_PORTS."""
     return FetchFailed("port_not_allowed")
 
 
 def bad_port_of_blocked() -> FetchFailed:
-    """Return the failure for such a port at an address that is not public, where the port's setting would not help."""
+    """Return the failure for a port outside NAMESHOT_FETCH_PORTS if the address is not public either."""
     return FetchFailed(
         "port_not_allowed",
         "the URL names a port outside NAMESHOT_FETCH_PORTS, and an address that is not public; "
-        "an exception to NAMESHOT_FETCH_ALLOW for this address and port allows both.",
+        "an exception in NAMESHOT_FETCH_ALLOW for this address and port allows both.",
     )
 
 
@@ -49,5 +49,5 @@ def blocked() -> FetchFailed:
 
 
 def invalid(message: str | None = None) -> FetchFailed:
-    """Return the failure for a text that is no plain URL."""
+    """Return the failure for a text that is not a plain URL."""
     return FetchFailed("invalid_url", message)

@@ -1,9 +1,9 @@
 """A ``requests`` session that sends only checked requests and follows no redirect.
 
 A plain session follows redirects, and reads each redirect's whole body even with redirects disabled; it gets proxies,
-credentials and certificates from the environment, and keeps cookies. `GuardedSession` overrides ``send``, through which
-every request goes, and so does none of this. It has no transport adapters, and ``send`` rejects every request that is
-not a `CheckedRequest`.
+credentials and certificates from the environment, and keeps cookies. `GuardedSession` does none of these things,
+because it overrides ``send``, through which every request goes. It has no transport adapters, and ``send`` rejects
+every request that is not a `CheckedRequest`.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Slots:
             raise
 
     def give_back(self, key: Hashable, queue: Queue = "default") -> None:
-        """Return a slot, for the next waiting download."""
+        """Give a slot back, so that the next waiting download can take it."""
         slots = self._slots[key]
         slots.budget.give_back(1, queue)
         self._leave(key, slots)

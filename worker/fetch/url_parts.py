@@ -11,10 +11,11 @@ import idna
 #: Everything beyond printable ASCII.
 _NOT_ASCII: Final = re.compile(r"[^\x21-\x7e]+")
 _ASCII: Final = bytes(range(128)).decode()
-#: ASCII that no host name has. Fullwidth forms map to these: ``／``, ``？``, ``＠`` and ``：`` would end the host.
+#: ASCII characters that no host name contains. UTS 46 maps fullwidth forms to them: once mapped, ``／``, ``？``, ``＠``
+#: and ``：`` would end the host.
 _NO_NAME: Final = re.compile(r"[\x00-\x7f](?<![a-z0-9._-])")
 _INVISIBLE: Final = re.compile("[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
-#: Segments of a path that mean the folder itself and the one above, also percent-encoded, as browsers read them.
+#: The path segments that mean the folder itself and the one above; browsers also read them if percent-encoded.
 _HERE: Final = frozenset((".", "%2e"))
 _ABOVE: Final = frozenset(("..", ".%2e", "%2e.", "%2e%2e"))
 
@@ -48,8 +49,8 @@ def _without_dot_segments(path: str) -> str:
 def read_location(field: str) -> str:
     """Return the URL in a ``Location`` field, which ``http.client`` decodes as Latin-1.
 
-    Servers send UTF-8, plain spaces and bytes in other encodings; browsers accept all three, and percent-encode the
-    latter two.
+    Servers send UTF-8, plain spaces and bytes in other encodings; browsers accept all three, and percent-encode spaces
+    and bytes that are not UTF-8.
     """
     try:
         location = field.encode("latin-1").decode("utf-8")

@@ -1,7 +1,7 @@
 """Decides which URLs the worker may fetch; `worker.fetch` lists the error codes. This module does no I/O.
 
 Parsers disagree on hostile URLs, so the check must use the parser of the library that connects, which is urllib3. The
-policy strips and repairs nothing; it refuses unusual URLs.
+policy refuses unusual URLs instead of repairing them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Target:
         port: 1 to 65535.
         path: the path and query for the request line.
         address: the host as an address that the policy allows; None if the host is a name.
-        refusal: None, or if the URL breaks a rule unless the host resolves to an excepted address, creates the failure.
+        refusal: creates the failure of a URL that may be fetched only if its host resolves to an excepted address; None
+            if the URL breaks no rule.
     """
 
     scheme: str
@@ -92,7 +93,7 @@ class UrlPolicy:
         """Check a URL and return its target.
 
         Raises:
-            FetchFailed: the URL breaks a rule; the code is that of the first: scheme, URL, host, port, address.
+            FetchFailed: the URL breaks a rule; of several, the first in the order scheme, URL, host, port, address.
         """
         if not isinstance(url, str):
             raise FetchFailed("invalid_url", f"the image URL must be a string, not {type(url).__name__}.")

@@ -1,8 +1,8 @@
 """Tracks the running jobs of this process, and stops those that a client cancels or revokes.
 
-The client that cancels a job also stores its answer. The worker only stops the work, which frees the job's place for
-another job, so a missed cancellation wastes work and does no other harm. If a client revokes a job, a worker stores the
-answer.
+The client that cancels a job also stores the job's answer. The worker only stops the work, which frees the job's place
+for another job, so a missed cancellation wastes work and does no other harm. If a client revokes a job, a worker stores
+the answer.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class RunningJobs:
         """Cancel a job's scopes; do nothing if the job does not run in this process.
 
         Args:
-            is_cancelled: returns whether the stored answer of a job is a cancellation. Pass it for a published id,
-                because the id may arrive late, when a client has freed it and submitted another job under it.
+            is_cancelled: returns whether the stored answer of a job is a cancellation. Pass this function for a
+                published id: before the id arrives, a client may have freed it and submitted another job under it.
         """
         with self._lock:
             # Read before `is_cancelled` is called, because another job with this id may begin in the meantime.

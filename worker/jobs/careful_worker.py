@@ -27,7 +27,7 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
         try:
             (app or self.app).loader.init_worker()
         except Exception as error:
-            raise refusal(f"a module of Celery's setting imports {why_unusable(error)}; leave it out.") from None
+            raise refusal(f"Celery's setting imports has a module that {why_unusable(error)}; leave it out.") from None
         self._open_log((app or self.app).either("worker_log_file", options.get("logfile")), hostname)
         super().__init__(app, hostname, **options)
 
@@ -54,7 +54,7 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
         try:
             super().setup_includes(includes)
         except Exception as error:
-            raise refusal(f"a module of -I (--include) {why_unusable(error)}; leave it out.") from None
+            raise refusal(f"-I (--include) has a module that {why_unusable(error)}; leave it out.") from None
 
     def _open_log(self, path: str | None, hostname: str | None) -> None:
         """Redirect standard error, which receives all log lines, to the file of ``-f`` (``--logfile``)."""

@@ -55,7 +55,7 @@ def configuration(
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "worker.jobs.consumer:QuietConsumer",
         "task_acks_late": True,
-        # The task stores STARTED itself, and the reply tells it whether an answer already exists.
+        # The task itself stores STARTED, and learns from the reply whether an answer already exists.
         "task_track_started": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

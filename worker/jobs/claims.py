@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: KEYS: the claim key and the place key. ARGV: the TTL of an answer in seconds, and the life of the answered message
 #: (its delivery tag). The script may run again long after the answer was stored, so it never prolongs a claim. By then
-#: a client may have freed the id and submitted it again, so the script leaves a claim alone if the place key has the
-#: life of another message.
+#: a client may have freed the id and submitted another job under it, so the script leaves a claim alone if the place
+#: key has the life of another message.
 _SHORTEN: Final = """
 local place = redis.pcall('GET', KEYS[2])
 if type(place) == 'string' and string.match(place, ' (%S+)$') ~= ARGV[2] then return end
@@ -66,7 +66,7 @@ class ClaimKeeper:
         """Return whether an id is claimed for another message, one with a different ``life`` (delivery tag).
 
         Raises:
-            RedisError: the broker could not tell.
+            RedisError: the place key could not be read.
         """
         if not CLAIMED_ID.fullmatch(job_id):
             return False

@@ -1,4 +1,4 @@
-"""Adapts Celery's consumer: credit counts images, logs hold no content, and the event loop's ticks prove liveness.
+"""Adapts Celery's consumer: it limits images, not messages, logs no content, and reports the event loop's ticks.
 
 The consumer class also switches gossip and mingle off, which only cost start-up time and traffic here. Celery has no
 setting for them, and ``celery -A worker worker`` should need no options.
@@ -46,7 +46,7 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
     """Celery's consumer without gossip and mingle, which never logs the content of an unusable message."""
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]  # celery is untyped
-        """Celery's steps; a shortage counts as a lost connection, where Celery would end the worker."""
+        """Celery's steps; after a shortage of memory, threads or open files, they reconnect instead of ending."""
 
         def start(self, parent: Any) -> None:
             """Start all steps and run until the last one ends."""
@@ -69,14 +69,14 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
         """Consume until a signal stops the worker; after an error that Celery does not handle, drain and end.
 
         Raises:
-            SystemExit: with status 78 if the system allows too few threads, or 70 after that error.
+            SystemExit: with status 78 if the system allows too few threads, or 70 after an error as above.
         """
         self._worker.delivery.shutdown.install(self._stop_taking)
         try:
             start_all_threads(self.pool.executor, self.pool.limit)
         except RuntimeError:
             raise refusal(
-                f"{self.pool.limit:,} images in flight (NAMESHOT_CONCURRENCY) take as many threads, and this system "
+                f"{self.pool.limit:,} images in flight (NAMESHOT_CONCURRENCY) need as many threads, but this system "
                 "permits fewer: raise its limit (ulimit -Hu, TasksMax=, a container's limit of processes) or lower "
                 "NAMESHOT_CONCURRENCY."
             ) from None
@@ -99,7 +99,7 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             state.should_stop = status
 
     def connect(self) -> Any:
-        """Connect to the broker once it accepts commands, and check it at the first contact."""
+        """Connect to the broker once it accepts commands; check each server at the first contact with it."""
         time.sleep(max(0.0, self._connected_at_s + RECONNECT_S - time.monotonic()))
         if self.hub:
             # Kombu leaves the callbacks of former connections in the hub, and no longer treats a reset hub as the
@@ -164,7 +164,7 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
 
 
 class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """Lets the worker take from a queue only while fewer of its images are in hand than may be in flight.
+    """Lets the worker take from a queue only while fewer of the queue's images are in hand than may be in flight.
 
     Celery counts messages, but a bulk message holds up to 64 images. With Celery's count one worker would take most of
     the bulk queue while others are idle, and could not answer the last of its messages in time. An image counts until
@@ -237,8 +237,8 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 def tags_in_hand(channel: Any, refused: set[str]) -> set[str] | None:
     """Return the delivery tags of all messages in hand; None if the messages change during the call.
 
-    This function reads the channel's pending tag before its delivered messages, because a message moves from the one to
-    the other.
+    This function reads the channel's pending tag before the delivered messages, because a message that is pending at
+    first is then among the delivered ones.
 
     Args:
         channel: the current channel; Celery's requests include the jobs of former channels.

@@ -66,7 +66,7 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
     Of the sender's headers only ``id``, ``task``, ``eta``, ``expires``, `SENT_AT_HEADER` and `RETRIES_HEADER` count.
     Ordinary Celery clients also send ``retries``, ``timelimit``, ``shadow``, ``stamps``, ``group`` and
     ``ignore_result``, which are ignored: the worker's time limit applies to every job, and every job gets an answer,
-    which tells a worker that receives the message again that the job is done.
+    so that a worker that receives the message again does not run it.
 
     Args:
         headers: the headers as `worker.delivery.envelope.read_envelope` returns them.
@@ -123,7 +123,7 @@ def is_id(value: object) -> bool:
 
 
 def validating_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Return a strategy that validates a message with `read_message` and then calls Celery's default strategy."""
+    """Return a strategy that refuses malformed messages, postpones early ones, and gives others to Celery's."""
     take = default(task, app, consumer, **options)
 
     def now() -> datetime:

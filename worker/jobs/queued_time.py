@@ -1,4 +1,4 @@
-"""How long a job waited, from the moment that its sender names until now."""
+"""Computes how long a job has waited since the time of sending that its message states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST_QUEUED_MS: Final = 366 * 86_400_000.0
 
 
 def queued_ms(request: Any, now_s: float) -> float | None:
-    """Return how long the message waited, in ms; None without a plausible time of sending.
+    """Return how long the message waited, in ms; None if it holds no plausible time of sending.
 
     A client of an older version wrote that time by its own clock, so the result could be negative; it is 0 then.
     """

@@ -29,7 +29,7 @@ class Refusal:
         tag: the message's delivery tag.
         job_id: the id of the job to answer; None if the message holds none.
         task: the name of the task; None if it is not one of ours.
-        taken: tells the message apart from others with the same id.
+        taken: distinguishes the message from others with the same id.
         fault: why the message is malformed, without quoting it.
         acknowledge: acknowledges the message; called from another thread once the message is answered and stored.
         notify: sends an event to monitors; called from another thread once the answer is stored.
@@ -47,8 +47,8 @@ class Refusal:
 class Refusals:
     """Answers refused messages one after another and stores them as dead letters.
 
-    Each message stays in hand until then. The worker takes no more messages while the refused ones in hand are as many
-    as its places (`worker.jobs.consumer.ImageCredit`).
+    Each message stays in hand until both are done. The worker takes no more messages while the refused ones in hand are
+    as many as its places (`worker.jobs.consumer.ImageCredit`).
 
     Args:
         answers: stores the answers.
@@ -96,7 +96,7 @@ class Refusals:
                 if self._answers.refuse(refusal.job_id, failure, refusal.taken):
                     _notify(refusal)
             except Unanswerable as error:
-                logger.error("job %s has no place for its answer (%s): it is malformed", refusal.job_id, error)
+                logger.error("job %s is malformed, and its answer cannot be stored (%s)", refusal.job_id, error)
         # The dead letter comes after the answer: if the message is requeued before the answer is stored, a worker
         # refuses it again, and the message must not become two dead letters.
         try:

@@ -165,7 +165,10 @@ class CarefulNode(_Node):  # type: ignore[misc]  # the base has type Any
             return {"error": f"{method} failed with {type(error).__name__}; check its arguments"}
 
     def dispatch(self, method: str, arguments: Any = None, reply_to: Any = None, ticket: Any = None, **_: Any) -> Any:
-        """Dispatch as kombu does, unless the reply address is not a mailbox, where the sender itself may not write."""
+        """Dispatch as kombu does, but ignore a command with a reply address that is no mailbox of kombu's.
+
+        The sender may have no permission to write to the key that the address names.
+        """
         if reply_to:
             exchange = self.mailbox.reply_exchange.name
             address = reply_to.get("routing_key") if isinstance(reply_to, dict) else None

@@ -16,7 +16,7 @@ from celery.worker.request import Request
 
 logger = logging.getLogger(__name__)
 
-#: With each of these events a monitor shows a job as ended.
+#: After each of these events, a monitor shows the job as ended.
 ENDINGS: Final = frozenset({"task-succeeded", "task-failed", "task-revoked"})
 
 
@@ -33,7 +33,7 @@ class JobRequest(Request):  # type: ignore[misc]  # celery is untyped
         return shown
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """Handle a failure as Celery does; for a job that was cancelled, expired or already answered, send an event."""
+        """Handle a failure as Celery does; if the task raised `Ignore`, also send the event that `_ending` chooses."""
         result = super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
         error = exc_info.exception
         if isinstance(getattr(error, "exc", error), Ignore):  # billiard wraps an exception to carry its traceback

@@ -1,7 +1,7 @@
 """Celery's result backend for Redis, in which the first terminal answer wins.
 
 Celery protects only SUCCESS from being overwritten, with a GET before the SET. Here one script protects every terminal
-state, in one round trip. It never stores tracebacks, because they may hold a URL.
+state, in one round trip. This backend never stores tracebacks, because they may hold a URL.
 
 A thread that stores an answer waits while Redis is unreachable, so the event loop must not call this backend.
 """
@@ -23,7 +23,7 @@ from celery.states import FAILURE, PENDING, READY_STATES, RECEIVED, REJECTED, RE
 from kombu.exceptions import DecodeError
 from pydantic_core import PydanticSerializationError, to_json
 
-from producer.broker.dialling import CLASSES, connection_arguments
+from producer.broker.dialling import CLASSES, MAX_CONNECTIONS, connection_arguments
 from producer.contract.names import forgotten_key
 from producer.errors import JobFailed
 from producer.operations.answers import FIRST_ANSWER_WINS
@@ -37,7 +37,7 @@ PROBE_TTL_S: Final = 1
 #: In these states no worker has begun the job, or the job waits to begin again.
 WAITING_STATES: Final = frozenset({PENDING, RECEIVED, RETRY, REJECTED})
 
-#: The field of a job's answer, and the attribute of its request, with how many of its attempts have failed.
+#: The name of a field in a job's answer, and of an attribute of its request: how many attempts at the job have failed.
 FAILED_ATTEMPTS: Final = "failed_attempts"
 #: The field of a job's answer, and the attribute of its request, with the time at which this attempt began.
 STARTED_AT: Final = "started_at"
@@ -70,7 +70,11 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         celerys: dict[str, Any] = self.connparams  # type: ignore[has-type]  # celery is untyped
         endpoint = self.app.endpoints[1]
         self.url = endpoint.shown
-        self.connparams = {**connection_arguments(endpoint, celerys), "connection_class": CLASSES[endpoint.medium]}
+        self.connparams = {
+            **connection_arguments(endpoint, celerys),
+            "connection_class": CLASSES[endpoint.medium],
+            "max_connections": MAX_CONNECTIONS,
+        }
         self.outage = Outage("the result backend", "does not take answers", self._probe)
 
     def encode(self, data: Any) -> Any:
@@ -91,13 +95,13 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         if reply <= 0:
             return False
         if taken.at_s is not None:
-            # From now on the request holds the time by the server's clock, with which the script compares it. Our clock
-            # drifts from it by milliseconds within a minute, in which an id can be freed and submitted again.
+            # The reply is the time when the worker took the message, by the server's clock, for the script's next call.
+            # Our clock drifts by milliseconds a minute, and a client can free an id and submit it again that fast.
             request.taken_at_us = reply
         return True
 
     def failed_attempts(self, job_id: str, life: str) -> int:
-        """Return how often a message of this life has failed and been postponed; 0 if it is not known.
+        """Return how often the message with this life has failed and been postponed; 0 if the answer does not say.
 
         Raises:
             Unanswerable: the answer can never be read.
@@ -132,7 +136,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         return bool(self._ensure_retryable(self._revoke, job_id))
 
     def _revoke(self, job_id: str) -> bool:
-        # A revocation reaches the workers of all applications that use the broker, and may be for another's job.
+        # A revocation reaches the workers of all applications that use the broker, and may be for a job of another one.
         stored = self.client.get(self.get_key_for_task(job_id))
         if stored is not None and not _is_waiting_or_ours(self.decode(stored)):
             return False
@@ -142,7 +146,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
     def _store_result(
         self, task_id: str, result: Any, state: str, _traceback: Any = None, request: Any = None, **_: Any
     ) -> Any:
-        """Store a state without the traceback, unless a terminal one exists; Celery calls this method."""
+        """Store a state without the traceback, unless a terminal answer exists; Celery calls this method."""
         if getattr(request, "is_answered", False):
             return result  # the task has already stored this answer, and Celery stores it a second time
         self._offer(task_id, result, state, request, _taken(request))

@@ -20,7 +20,7 @@ from worker.jobs.running_worker import RunningWorker
 
 logger = logging.getLogger(__name__)
 
-#: The first pause is long enough for a short outage of a web server, and the last not longer than users wait.
+#: The first pause is long enough for a short outage of a web server, and no pause is longer than users wait.
 FIRST_PAUSE_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 600.0
 #: Each pause is up to this share shorter or longer, so that jobs that failed together do not return together.
@@ -41,7 +41,7 @@ def after_attempts(failure: JobFailed, attempts: int) -> JobFailed:
 
 
 def failed_attempts(request: Any) -> int:
-    """Return how many attempts at a job have failed before this one, once they are counted."""
+    """Return how many earlier attempts at a job have failed; 0 until `count_failed_attempts` has read their number."""
     return getattr(request, FAILED_ATTEMPTS, 0)
 
 

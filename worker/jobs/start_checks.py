@@ -39,18 +39,18 @@ FIXED: Final = (
     *("control_exchange", "event_exchange"),
     # Our own URLs determine the user and the password.
     "redis_backend_credential_provider",
-    # Our own URLs determine TLS, and our own names the keys in Redis.
+    # Our own URLs determine TLS, and our own settings determine the names of the keys in Redis.
     *("broker_use_ssl", "redis_backend_use_ssl", "result_backend_transport_options"),
     # These would add queues that `worker.delivery` does not serve.
     *("worker_direct", "worker_agent"),
     # Without retries an outage of the broker would end the worker.
     "broker_connection_retry",
 )
-#: A variable whose name is at least this similar to a setting's counts as mistyped. The variables that Kubernetes sets
-#: for a service called ``nameshot-…`` are less similar.
+#: A variable whose name is at least this similar to that of a setting counts as mistyped. The variables that Kubernetes
+#: sets for a service called ``nameshot-…`` are less similar.
 LIKENESS: Final = 0.85
-#: A server has this long to accept a connection, and again to reply. After a failure `FirstContact` checks the server
-#: again once the worker has connected.
+#: A server has this long to accept a connection, and as long again to reply. After a failure `FirstContact` checks the
+#: server again once the worker has connected.
 SERVER_TIMEOUT_S: Final = 2.0
 
 
@@ -105,7 +105,7 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
 
 
 def _is_number(value: Any) -> bool:
-    """Return whether Celery can use a value as a number; it has defaults for None and accepts numbers in strings."""
+    """Return whether Celery can use a value as a number; Celery accepts None and numbers in strings too."""
     try:
         float(value)
     except (TypeError, ValueError):

@@ -77,14 +77,14 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         """
 
     def run(self, *_args: object, **_kwargs: object) -> None:
-        """Run one job, unless it has an answer or has expired, and store its answer, however long that takes.
+        """Run one job, unless it is answered, forgotten or expired, and store its answer, however long storing takes.
 
         The method returns None, because Celery would store a returned result itself and acknowledge the message even if
         that failed. Celery would also format all thousand scores of a returned result to keep only a few characters.
 
         Raises:
-            Ignore: the job has another answer, or runs again later; or its answer can never be stored, and the message
-                is a dead letter.
+            Ignore: the job is not to run, or runs again later; or its answer can never be stored, and the message is a
+                dead letter.
             JobFailed: the job failed, and this failure is stored as its answer.
             Reject: neither the answer nor a dead letter can be stored now; Celery requeues the message.
         """
@@ -115,7 +115,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
     def _give_up(self, reason: Unanswerable) -> NoReturn:
         """Store a job without a storable answer as a dead letter; if that fails too, requeue it after a pause."""
         request = self.request
-        logger.error("job %s has no place for its answer (%s): it becomes a dead letter", request.id, reason)
+        logger.error("job %s becomes a dead letter, because its answer cannot be stored (%s)", request.id, reason)
         try:
             tag = request.properties["delivery_tag"]
             self.worker.delivery.dead_letters.unanswerable(tag, job_id=request.id, task=self.name)
@@ -125,7 +125,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         raise Ignore from None
 
     def _acquit(self, deaths: Deaths) -> None:
-        """Clear the recorded deaths of a job whose answer is stored; before that the job could run again."""
+        """Clear the recorded deaths of a job that is answered or postponed; before that, it might cause one more."""
         if deaths.count:
             self.worker.delivery.suspects.acquit(self.request.id)
 
@@ -145,8 +145,8 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         """Register the job as running, check that it should run, and yield the attempt for its images.
 
         Raises:
-            Ignore: the job has an answer or has expired.
-            JobFailed: ``poisoned``.
+            Ignore: the job is answered, forgotten or expired.
+            JobFailed: ``poisoned``: several workers died with the job in hand.
         """
         request, worker, suspects = self.request, self.worker, self.worker.delivery.suspects
         tag = request.properties["delivery_tag"]
@@ -161,7 +161,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             self._check_time()
             count_failed_attempts(worker, request)
             if not worker.answers.begin(request.id, request):
-                logger.info("job %s has its answer already", request.id)
+                logger.info("job %s does not run: it is answered or forgotten already", request.id)
                 raise Ignore
             self._check_time()  # `begin` may have waited for the result backend for a long time
             # The job's time starts only here, because that wait must not use it up.
@@ -252,7 +252,7 @@ def _contract_failures(job_id: str) -> Iterator[None]:
 
 def _answer_of(result: Result) -> dict[str, Any]:
     answer = result.to_dict()
-    del answer["attempts"]  # only a job that ran more than once counts them
+    del answer["attempts"]  # the answer states them only if the job ran more than once
     return answer
 
 

@@ -1,6 +1,6 @@
 """Zero-shot image models: the only package of the project that uses PyTorch and Transformers.
 
-Importing this package is cheap and loads neither of them; `load_model` does.
+Importing this package is cheap and loads neither of them; `load_model` loads both.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def load_model(model: str, *, revision: str | None = None, device: str = "auto",
         model: Hub id (``openai/clip-vit-base-patch32``) or the path of a folder.
         revision: branch, tag or commit of a Hub checkpoint.
         device: ``auto`` (the first CUDA device, or the CPU if no GPU is detected), ``cpu``, ``cuda`` or ``cuda:N``.
-        dtype: ``auto`` (float32 on a CPU, half precision on a GPU with tensor cores), ``float32``, ``float16`` or
-            ``bfloat16``.
+        dtype: ``float32``, ``float16``, ``bfloat16`` or ``auto`` (float32 on a CPU, float16 on GPUs with tensor cores).
 
     Raises:
         ModelLoadError: the checkpoint cannot be used here; the message says why and what to do.
+        DeviceLostError: the device failed during the load.
     """
-    # Each of these imports takes seconds: a wrong name is refused before both, a wrong device before the second.
+    # Each of the two imports below takes seconds, so whatever can be checked before an import is checked before it.
     named_folder(model, revision)
     from worker.model.devices import pick_device
 
@@ -40,11 +40,11 @@ def load_model(model: str, *, revision: str | None = None, device: str = "auto",
 
 
 def load_preparation(model: str, revision: str | None, model_type: str) -> Preparation:
-    """Load the image preparation of a checkpoint that no `Geometry` describes; this imports Transformers.
+    """Load a checkpoint's image preparation that no `Geometry` can describe; this imports Transformers.
 
     Args:
         model: see `load_model`.
-        revision: commit of a Hub checkpoint; None for a folder.
+        revision: commit of a Hub checkpoint; None if the checkpoint is a folder.
         model_type: the checkpoint's family.
 
     Raises:

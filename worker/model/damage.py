@@ -39,12 +39,12 @@ def files_of(source: Source, part: str) -> Iterator[Path]:
 
 
 def refuse_unreadable_files(source: Source) -> None:
-    """Refuse a checkpoint with a file that cannot be read, because Transformers ignores some of them.
+    """Refuse a checkpoint with a file that cannot be read, because Transformers ignores some such files.
 
     Weights are left out, since a checkpoint may have them in several formats, of which Transformers reads one.
 
     Raises:
-        ModelLoadError: a file is not there, is no file, or is a pointer to one.
+        ModelLoadError: a file is missing or cannot be read, or is a Git LFS pointer.
     """
     for part in FILES:
         for file in files_of(source, part) if part != "weights" else ():
@@ -64,7 +64,7 @@ def damage_of(source: Source, part: str) -> str | None:
 
 def _sentence(source: Source, file: Path, what: str) -> str:
     if what == _IS_POINTER and source.commit is None:
-        remedy = "run `git lfs pull` there"
+        remedy = "run `git lfs pull` in its folder"
     elif "Permission denied" in what:
         remedy = "let the worker's user read it"
     elif source.commit is not None:

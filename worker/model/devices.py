@@ -19,14 +19,14 @@ _HALF_PRECISION: Final = (7, 0)
 def pick_device(wanted: str, sign_of_gpu: Callable[[], str | None] = sign_of_nvidia) -> torch.device:
     """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
-    ``auto`` means the CPU only if there is no sign of a GPU. A GPU that PyTorch cannot use is misconfigured or was just
-    lost, and a worker that used the CPU instead would silently be a hundred times slower.
+    ``auto`` means the CPU only if there is no evidence of a GPU. A GPU that PyTorch cannot use is misconfigured or was
+    just lost, and a worker that used the CPU instead would silently be a hundred times slower.
 
     Args:
-        sign_of_gpu: returns a clause about the sign of a GPU; None if there is no sign.
+        sign_of_gpu: returns a clause that names evidence of a GPU; None if there is no evidence.
 
     Raises:
-        ModelLoadError: the name is unknown, the device is absent, or PyTorch cannot use a GPU of which there is a sign.
+        ModelLoadError: the name is unknown, the device is absent, or PyTorch finds no GPU despite evidence of one.
     """
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", wanted)
     if match is None:
@@ -49,15 +49,15 @@ def pick_device(wanted: str, sign_of_gpu: Callable[[], str | None] = sign_of_nvi
         )
     index = int(match[1] or 0)
     if index >= found:
-        raise ModelLoadError(f"device {wanted!r} was requested, but there are {found}: use cuda:0 to cuda:{found - 1}")
+        raise ModelLoadError(f"device {wanted!r} was requested, but {found} exist: use cuda:0 to cuda:{found - 1}")
     return torch.device("cuda", index)
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """Return the dtype that ``auto`` or a name means on this device.
 
-    On a GPU with tensor cores ``auto`` means float16, because with three bits more than bfloat16 its scores are more
-    exact, and because these models are published in it.
+    On a GPU with tensor cores ``auto`` means float16, because it has three bits of precision more than bfloat16, and
+    because these models are published in it.
 
     Raises:
         ModelLoadError: the name is unknown.
@@ -71,7 +71,7 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def compute_exactly() -> None:
-    """Disable TF32 in this process: by default a GPU's float32 convolutions round their inputs to it.
+    """Disable TF32 in this process: by default a GPU's float32 convolutions round their inputs to TF32.
 
     TF32 changed scores by up to 3e-4, but nameshot promises 1e-5 and shares float32 embeddings between GPUs and CPUs.
     These models have few convolutions, so the loss of speed is not measurable.

@@ -29,7 +29,7 @@ class DualEncoder:
 
     Args:
         name: the model's name in results.
-        revision: commit of a Hub checkpoint, or None.
+        revision: commit of a Hub checkpoint; None if the checkpoint is a folder.
         network: the network in evaluation mode, on its device.
         dtype: dtype of the network's inputs; a few layers of some families stay in float32.
         family: runs the network.

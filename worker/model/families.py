@@ -77,12 +77,12 @@ class Family:
 
     Attributes:
         architecture: the name of the family's class in Transformers.
-        scoring: the function by which the pipeline turns logits into scores.
-        pad_to: the number of tokens to which all prompts are padded; with None, the length of the longest prompt.
+        scoring: the function by which Transformers' pipeline turns logits into scores.
+        pad_to: the number of tokens to which all prompts are padded; None pads the prompts of a pass to the longest.
         image_vectors: returns vectors, not yet normalised, for the network and its inputs.
         text_vectors: returns vectors, not yet normalised, for the network and tokens.
         text_config: the section of the configuration for the text tower.
-        processor: the settings of the image processor, if Transformers has only one that needs torchvision.
+        processor: the settings of an image processor for Pillow, if Transformers' only one needs torchvision.
     """
 
     architecture: str
@@ -94,7 +94,7 @@ class Family:
     processor: Mapping[str, Any] = field(default_factory=dict)
 
 
-#: For model types that contain "siglip" the pipeline pads to 64 tokens and scores by a sigmoid.
+#: For model types that contain "siglip", Transformers' pipeline pads to 64 tokens and scores by a sigmoid.
 FAMILIES: Final[Mapping[str, Family]] = {
     "align": Family("AlignModel"),
     "altclip": Family("AltCLIPModel"),

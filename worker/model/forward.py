@@ -1,8 +1,8 @@
 """Runs a forward pass and translates a failure: a smaller batch may fit, the input is at fault, or the device is lost.
 
-PyTorch's exception classes do not distinguish these. One class covers all errors of the CUDA runtime, but only some of
-these make every later call of the process fail. When memory runs out, the allocator, the runtime, the driver, NVML,
-cuBLAS and cuDNN each raise a different error.
+PyTorch's exception classes do not distinguish these cases. One class covers all errors of the CUDA runtime, but only
+some of those errors make every later call of the process fail. When memory runs out, the allocator, the runtime, the
+driver, NVML, cuBLAS and cuDNN each raise a different error.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def forward_pass(run: Callable[[], T]) -> T:
     could not free them, because it would hold the traceback of the error.
 
     Raises:
-        ModelError: or one of its subclasses, as `Model.embed_images`.
+        ModelError: the call failed; a subclass says how, as in `Model.embed_images`.
     """
     try:
         with torch.inference_mode():

@@ -17,13 +17,13 @@ class Geometry:
     """What an image processor does before it rescales and normalises the values.
 
     Attributes:
-        size: (height, width) after the resize, an int for the shorter side, or None for no resize.
+        size: after the resize, (height, width) or the shorter side; None if there is no resize.
         resample: the resize's filter.
-        crop: (height, width) of a centre crop, black where it exceeds the image; None for no crop.
+        crop: (height, width) of a centre crop, black where it exceeds the image; None if there is no crop.
         paints_white: whether a colour that the image names as transparent becomes white.
-        reducing_gap: None shrinks images in one step, as the processors do. With a number, the decoder of a JPEG, or
-            ``Image.resize`` by a whole factor, first shrinks the image coarsely, but leaves it at least this many
-            times as large as needed.
+        reducing_gap: if None, images are shrunk in one step, as by the processors. Otherwise a JPEG's decoder or
+            ``Image.resize`` first shrinks the image coarsely by a whole factor, but leaves it at least this many times
+            as large as needed.
     """
 
     size: tuple[int, int] | int | None
@@ -79,7 +79,7 @@ class Geometry:
 
 
 def geometry_of(values: Mapping[str, Any] | None) -> Geometry | None:
-    """Build a `Geometry` from its ``dataclasses.asdict`` as JSON returns it; None stays None."""
+    """Build a `Geometry` from its ``dataclasses.asdict`` as JSON returns it; return None if ``values`` is None."""
     if values is None:
         return None
     # JSON has no tuples, so it returns lists instead.

@@ -33,8 +33,8 @@ def identity(model: HostModel, checkpoint: str, *, reducing_gap: float | None) -
         weights = f"{model.name}@{model.revision}" if model.revision else list(_files(Path(checkpoint).expanduser()))
     except OSError as error:
         raise ModelLoadError(
-            f"the files of {model.name!r} cannot be read to share its embeddings ({error.strerror}): set "
-            "NAMESHOT_SHARED_CACHE_BYTES to 0, or let this user read all of them"
+            f"a file of {model.name!r} cannot be read, but a shared cache needs its digest ({error.strerror}): set "
+            "NAMESHOT_SHARED_CACHE_BYTES to 0, or let this user read all files of the folder"
         ) from None
     facts = [weights, model.dtype, reducing_gap, [version(name) for name in _PREPARE]]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]

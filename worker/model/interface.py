@@ -17,7 +17,7 @@ Scoring = Literal["softmax", "sigmoid"]
 
 
 class ModelError(Exception):
-    """The base class of this package's errors; raised itself when the model fails on one input."""
+    """The base class of this package's errors; raised directly when the model fails on one input."""
 
 
 class ModelLoadError(ModelError):
@@ -29,7 +29,7 @@ class ModelOutOfMemoryError(ModelError):
 
 
 class DeviceLostError(ModelError):
-    """The device no longer answers this process: every later call will fail, and only a new process helps."""
+    """The device no longer responds to this process: every later call will fail, and only a new process helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Logits:
             texts: (k, d), rows of `Model.embed_texts`.
 
         Raises:
-            ModelError: a logit is not finite, since the factor overflows it.
+            ModelError: a logit is not finite, because the factor makes it overflow.
         """
         # This is einsum instead of matmul, because BLAS threads would compete with those of the forward pass.
         cosines = np.einsum("qd,kd->qk", np.atleast_2d(image), texts).max(axis=0)
@@ -83,7 +83,7 @@ class HostModel(Protocol):
     #: The Hub id, or the last part of a folder's path; never the whole path, because clients see the name in each
     #: result.
     name: str
-    #: The commit of a Hub checkpoint; None for a folder.
+    #: The commit of a Hub checkpoint; None if the checkpoint is a folder.
     revision: str | None
     #: The device's name, ``cpu`` or ``cuda:N``.
     device: str
@@ -97,7 +97,7 @@ class HostModel(Protocol):
     max_tokens: int
     #: The function that turns a job's logits into its scores.
     scoring: Scoring
-    #: The resize and crop that equal `prepare`; None if `prepare` does more.
+    #: The resize and crop of which `prepare` consists; None if `prepare` does more.
     geometry: Geometry | None
     #: A function of one image's vectors, (d,) or (q, d), and of k prompts' vectors, (k, d), that returns k logits.
     logits: Logits

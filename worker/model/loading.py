@@ -111,8 +111,8 @@ def _family(model: str, model_type: str) -> Family:
         )
     if model_type not in FAMILIES:
         raise ModelLoadError(
-            f"model {model!r} is of the type {model_type!r}, which does not classify images zero-shot: choose one of "
-            f"{', '.join(sorted(FAMILIES))}"
+            f"model {model!r} is of the type {model_type!r}, which does not classify images zero-shot: choose a model "
+            f"of one of the types {', '.join(sorted(FAMILIES))}"
         )
     return FAMILIES[model_type]
 
@@ -133,7 +133,7 @@ def _architecture(model: str, family: Family) -> Any:
 
 
 def _processor(family: Family, source: Source) -> Any:
-    """Load the image processor that uses Pillow, which is the reference and does not need torchvision."""
+    """Load the variant of the image processor for Pillow: it is the reference, and needs no torchvision."""
     auto: Any = transformers.AutoImageProcessor
     if family.processor:
         backend: Any = transformers.image_processing_backends.PilBackend

@@ -15,8 +15,8 @@ def named_folder(model: str, revision: str | None) -> Path | None:
         folder = Path(model).expanduser()
         is_folder, exists = folder.is_dir(), folder.exists()
         if is_folder:
-            [file.exists() for file in folder.iterdir()]  # raises if one may list the folder, but not enter it
-    except (OSError, RuntimeError) as failure:  # RuntimeError is for the home of an unknown user
+            [file.exists() for file in folder.iterdir()]  # raises if this user may list the folder, but not enter it
+    except (OSError, RuntimeError) as failure:  # pathlib raises RuntimeError for an unknown user's home
         reason = getattr(failure, "strerror", None) or failure
         raise ModelLoadError(f"folder {model!r} cannot be read ({reason}): check its path and permissions") from None
     if is_folder and revision is not None:

@@ -15,7 +15,7 @@ _HIDDEN: Final = frozenset({"", "-1"})
 def sign_of_nvidia(
     environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev"), tool: str = "nvidia-smi"
 ) -> str | None:
-    """Return a clause about the sign of a GPU; None if there is no sign, or ``CUDA_VISIBLE_DEVICES`` hides all GPUs.
+    """Return a clause that names evidence of a GPU; None if there is none, or ``CUDA_VISIBLE_DEVICES`` hides all GPUs.
 
     Args:
         environment: the process's environment; its ``PATH`` is searched for the tool.

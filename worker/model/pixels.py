@@ -94,7 +94,7 @@ def _refused(image: Image.Image) -> ModelError:
 
 
 def preparation(processor: Processor) -> SplitPreparation | WholePreparation:
-    """Return the split processor if its output is exactly the processor's, otherwise the processor itself."""
+    """Return a preparation split between host and device if its output equals the processor's, else a whole one."""
     try:
         split = _split(processor)
     except Exception:  # a processor on which any step fails is not split

@@ -15,16 +15,17 @@ from worker.model.sources import CONFIG, Source
 _MOST_LAYERS: Final = 1_000
 #: The most weights per byte of the files: quantised weights are stored in at least four bits.
 _WEIGHTS_PER_BYTE: Final = 2
-#: The longest side, in pixels, to which an image processor may scale or crop an image; a gigabyte of pixels.
+#: The longest side, in pixels, to which an image processor may scale or crop an image; a square image of this side
+#: takes up to a gigabyte.
 _LONGEST_SIDE: Final = 16_384
 #: The settings of an image processor that hold sides in pixels.
 _SIDES: Final = ("size", "crop_size", "pad_size")
 
 
 def refuse_implausible_network(source: Source, architecture: Any, config: Any) -> None:
-    """Refuse a configuration that describes a far larger network than the checkpoint's weights are.
+    """Refuse a configuration that describes a far larger network than the checkpoint has weights for.
 
-    Transformers would fill in the difference with random numbers before it could be refused as missing weights.
+    Without this check, Transformers would fill all the missing weights with random numbers before it reported them.
 
     Raises:
         ModelLoadError: the network is too large.
@@ -40,8 +41,8 @@ def refuse_implausible_network(source: Source, architecture: Any, config: Any) -
     if source.commit is None and held and wanted > _WEIGHTS_PER_BYTE * held:
         raise ModelLoadError(
             damage_of(source, "weights")
-            or f"the {CONFIG} of model {source.model!r} describes a network of {wanted:,} weights, but the folder "
-            f"holds {held:,} bytes of them: copy or save the checkpoint again"
+            or f"the {CONFIG} of model {source.model!r} describes a network of {wanted:,} weights, but the files "
+            f"of its weights hold {held:,} bytes: copy or save the checkpoint again"
         )
 
 
@@ -50,7 +51,7 @@ def refuse_implausible_images(source: Source, processor: Any) -> None:
     for setting in _SIDES:
         sides = getattr(processor, setting, None)
         for name, value in _numbers({setting: sides if isinstance(sides, int) else dict(sides or {})}):
-            # Several checkpoints state the longest of all sides as a million or more: it bounds, and enlarges nothing.
+            # Several checkpoints state a maximum of a million or more, but a maximum never enlarges an image.
             if "longest" in name or "max" in name:
                 continue
             if not 1 <= value <= _LONGEST_SIDE:

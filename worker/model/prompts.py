@@ -27,7 +27,7 @@ class Prompts:
     Args:
         tokenizer: a tokenizer of Transformers' AutoTokenizer.
         max_tokens: the length of the longest prompt that the model reads, special tokens included.
-        pad_to: the length of every padded prompt; None pads each passage to its longest prompt.
+        pad_to: the length of every padded prompt; None pads the prompts of a pass to the longest.
         vocabulary: the number of rows of the model's embedding table; on a GPU, a token beyond them would make every
             later call of the process fail.
     """
@@ -37,7 +37,7 @@ class Prompts:
         self._tokenizer = tokenizer
         self._pad_to = pad_to
         self._vocabulary = vocabulary
-        # Many threads may use a Rust tokenizer while its padding and truncation do not change. So both stay off, and
+        # Many threads may use a Rust tokenizer if its padding and truncation do not change. So both stay off, and
         # `pad` pads in Python. A Python tokenizer is not thread-safe at all.
         self._lock: AbstractContextManager[object] = nullcontext() if tokenizer.is_fast else Lock()
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
@@ -75,7 +75,7 @@ class Prompts:
         """
         tokenized = self._tokenize([f"{PROBE} " * max(lengths)])
         self._refuse_unknown_tokens(tokenized)
-        # The last token may mark the end, at which some towers read the vector.
+        # The last token may be the end token, at whose position some towers read the vector.
         return self._pad(
             {name: [[*row[: length - 1], row[-1]] for length in lengths] for name, [row] in tokenized.items()}
         )

@@ -1,4 +1,4 @@
-"""Transformers' own pipeline for a checkpoint: what its scores are compared with."""
+"""Transformers' own pipeline for a checkpoint, with whose scores a worker's scores are compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.model.interface import ModelLoadError
 from worker.model.refusals import quiet
 
 #: A function of an image file, labels and a template, which returns a score for each label. The pipeline opens the file
-#: itself, so that a difference of the decoders shows too.
+#: itself, so that differences between the decoders show too.
 Reference = Callable[[Path, Sequence[str], str], list[float]]
 
 
@@ -23,7 +23,7 @@ def load_reference(model: str, *, revision: str | None, device: str) -> Referenc
     """Load ``pipeline("zero-shot-image-classification")`` in float32.
 
     Raises:
-        ModelLoadError: Transformers has no such pipeline for this checkpoint.
+        ModelLoadError: Transformers cannot load such a pipeline for this checkpoint.
     """
     compute_exactly()
     try:
@@ -40,8 +40,8 @@ def load_reference(model: str, *, revision: str | None, device: str) -> Referenc
             )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelLoadError(
-            f"Transformers has no zero-shot pipeline for {model} ({type(error).__name__}); there is nothing to "
-            "compare its scores with."
+            f"Transformers cannot load a zero-shot pipeline for {model} ({type(error).__name__}), so the worker's "
+            "scores cannot be compared."
         ) from None
 
     def score(file: Path, labels: Sequence[str], template: str) -> list[float]:

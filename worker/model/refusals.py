@@ -106,7 +106,7 @@ def _about_hub(model: str, revision: str | None, failure: Exception) -> str | No
 def _sentence(part: str, model: str, source: Source | None, failure: Exception) -> str:
     causes = list(_causes(failure))
     if any(isinstance(cause, RuntimeError) and "home directory" in str(cause) for cause in causes):  # from pathlib
-        return f"model {model!r} cannot be looked for, as this user has no home directory: set HOME, or HF_HOME"
+        return f"model {model!r} cannot be found, because this user has no home directory: set HOME, or HF_HOME"
     missing = next((cause for cause in causes if isinstance(cause, ImportError)), None)
     if missing is not None:
         return f"the {part} of model {model!r} needs a package that is not installed: {_first_sentence(missing)}"
@@ -123,8 +123,8 @@ def _about_answer(model: str, status: int) -> str:
     if status in (401, 403):
         return f"the Hub at {constants.ENDPOINT} refuses access to model {model!r} ({status}): check HF_TOKEN"
     return (
-        f"model {model!r} is no folder here and not in the local cache, and the Hub at {constants.ENDPOINT} answers "
-        f"{status}: check the path, or try again later"
+        f"model {model!r} is no folder here and not in the local cache, and the Hub at {constants.ENDPOINT} "
+        f"responds with status {status}: check the path, or try again later"
     )
 
 

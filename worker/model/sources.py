@@ -27,10 +27,10 @@ class Source:
 
     Attributes:
         model: the folder or Hub id, as the operator named it.
-        location: the same for Transformers.
-        commit: the commit of a Hub checkpoint; None for a folder.
+        location: the same with ``~`` expanded, for Transformers.
+        commit: the commit of a Hub checkpoint; None if the checkpoint is a folder.
         folder: the folder with the files; for a Hub checkpoint, its snapshot in the cache.
-        local_only: whether the Hub does not answer, so that only the local cache is read.
+        local_only: whether only the local cache is read, because the Hub does not respond.
     """
 
     model: str
@@ -60,8 +60,8 @@ def find_source(model: str, revision: str | None) -> Source:
     All files of a Hub checkpoint are loaded from one commit, even if the branch moves meanwhile.
 
     Raises:
-        ModelLoadError: the name or the revision cannot be that of a checkpoint, or it is an adapter.
-        Exception: what the Hub's client raises.
+        ModelLoadError: the name or the revision cannot be that of a checkpoint, or the checkpoint holds an adapter.
+        Exception: any error of the Hub's client.
     """
     folder = named_folder(model, revision)
     if folder is not None:
@@ -83,14 +83,14 @@ def find_source(model: str, revision: str | None) -> Source:
 
 
 def _config(model: str, revision: str | None) -> tuple[Path, bool]:
-    """Return the configuration of a Hub checkpoint, and whether it is the cached one since the Hub does not answer.
+    """Return a Hub checkpoint's configuration, and whether the cached one is used because the Hub does not respond.
 
-    Without that knowledge, Transformers would ask for optional files for a minute before it used those in the cache.
+    If Transformers did not know that, it would request optional files for a minute before it used the cache.
     """
     if not _hub_answers(model, revision):
         with suppress(EntryNotFoundError):
             return Path(hf_hub_download(model, CONFIG, revision=revision, local_files_only=True)), True
-    # If the Hub does not answer and nothing is cached, the Hub's client tries several times before it raises an error.
+    # If the Hub does not respond and nothing is cached, the Hub's client tries several times before it raises an error.
     return Path(hf_hub_download(model, CONFIG, revision=revision)), False
 
 

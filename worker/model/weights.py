@@ -1,4 +1,4 @@
-"""Judges what Transformers reports about a checkpoint's weights: which are missing, and which it did not use."""
+"""Checks what Transformers reports about a checkpoint's weights: which are missing, and which it did not use."""
 
 from __future__ import annotations
 
@@ -24,25 +24,24 @@ def check_weights(model: str, architecture: str, report: Mapping[str, Any]) -> N
     adapters = [key for key in unused if ".lora_" in key]
     if adapters:
         raise ModelLoadError(
-            f"model {model!r} has weights of an adapter beside its own, {adapters[0]!r} the first of {len(adapters)}, "
-            "which a worker does not apply: merge them with PEFT's merge_and_unload(), and save the result"
+            f"model {model!r} has weights of an adapter beside its own (first {adapters[0]!r}, {len(adapters)} in all),"
+            " which a worker does not apply: merge them with PEFT's merge_and_unload(), and save the result"
         )
     if report["missing_keys"]:
         absent = sorted(report["missing_keys"])
         raise ModelLoadError(
-            f"model {model!r} lacks {len(absent)} of the weights of a {architecture}, {absent[0]!r} the first of them, "
-            "so its scores would be random: choose a checkpoint trained for zero-shot classification"
+            f"model {model!r} lacks {len(absent)} of the weights of a {architecture} (first {absent[0]!r}), so "
+            "its scores would be random: choose a checkpoint trained for zero-shot classification"
         )
     if report["mismatched_keys"]:
         key, stored, stated = min(report["mismatched_keys"])
         raise ModelLoadError(
-            f"the weights of model {model!r} do not have the shapes that its config.json states, {key!r} the first of "
-            f"{len(report['mismatched_keys'])}, {tuple(stored)} instead of {tuple(stated)}: copy both from "
-            "one checkpoint"
+            f"{len(report['mismatched_keys'])} weights of model {model!r} do not have the shapes that its config.json "
+            f"states (first {key!r}: {tuple(stored)} instead of {tuple(stated)}): copy both from one checkpoint"
         )
     if unused:
         logger.warning(
-            "%s has %d weights that a %s does not use, %r the first of them: its scores are computed without them",
+            "%s has %d weights that a %s does not use (first %r): its scores are computed without them",
             model,
             len(unused),
             architecture,

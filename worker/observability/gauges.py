@@ -41,7 +41,7 @@ class PartsCollector(Collector):
         yield Gauge("nameshot_batch_image_seconds", "Estimated time per image in a batch", image_s)
         yield Count(
             "nameshot_label_cache_hits",
-            "Prompts, or labels of a known question, whose embedding was cached",
+            "Prompts found in the cache, and labels of a set that was found there as a whole",
             labels.hits,
         )
         yield Count("nameshot_label_cache_misses", "Prompts whose embedding was not cached", labels.misses)

@@ -51,7 +51,7 @@ class Telemetry:
         self._images.labels("ok").inc()
         timings = result.timings_ms
         stages = [("queued", timings.queued), ("fetch", timings.fetch), ("wait", timings.wait)]
-        if result.batch_size:  # an image with a cached embedding has neither stage
+        if result.batch_size:  # an image with a cached embedding is neither decoded nor in a batch
             self._batches.observe(result.batch_size)
             stages += [("decode", timings.decode), ("forward", timings.forward)]
         for stage, duration_ms in stages:

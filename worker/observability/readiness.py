@@ -16,11 +16,11 @@ class Readiness:
     """Checks whether each part of a worker allows it to take jobs.
 
     Attributes:
-        broker: a Redis client for the broker's database, with shorter timeouts than a probe's.
-        results: a Redis client for the result backend's database, with shorter timeouts than a probe's.
+        broker: a Redis client for the broker's database, with timeouts shorter than those of probes.
+        results: a Redis client for the result backend's database, with timeouts shorter than those of probes.
         own_key: the key of a hash in the broker's database that only this worker writes.
         engine_unavailable_reason: returns why the engine is unavailable; None while it is available.
-        results_outage: returns why answers wait for the result backend; None while none waits.
+        results_outage: returns why answers wait for the result backend; None while no answer waits.
         is_open: whether the worker has started and is not stopping.
         is_consuming: whether the event loop is connected to the broker.
         broker_refusal: returns why the broker replies but hands out no messages; None while it hands them out.

@@ -1,1 +1,1 @@
-"""What concerns whole processes: the launcher, heartbeats, logs, memory and the ready file."""
+"""Modules that concern whole processes: the launcher, heartbeats, logs, memory and the ready file."""

@@ -1,4 +1,4 @@
-"""Makes the C library return freed memory of decoding and of the model to the kernel."""
+"""Makes the C library return to the kernel the memory that decoding and the model free."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _M_ARENA_MAX: Final = -8
 
 def bound_malloc() -> None:
     """Limit the freed memory that glibc keeps; call this once, before threads and torch start."""
-    # Huge pages of 2 MB make new blocks in each forward pass cheap again. Torch reads this variable once.
+    # With huge pages of 2 MB, the new blocks of each forward pass cost little. Torch reads this variable once.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -38,7 +38,7 @@ class ProcessSpec:
 
     @property
     def ready_file(self) -> str | None:
-        """The path of the file that exists while the process takes jobs; None without one."""
+        """The path of the file that exists while the process takes jobs; None if there is no such file."""
         return self.environment.get("NAMESHOT_READY_FILE")
 
 
@@ -72,7 +72,7 @@ def engine_and_fronts(
     Args:
         devices: values of ``NAMESHOT_DEVICE``; an empty one leaves the variable as it is.
         processes: the number of fronts per device.
-        folder: the folder for sockets, which other users may not enter.
+        folder: the folder for sockets; other users may not enter it.
         front: a front's command, without its last arguments: the engine's socket and the number of fronts.
         engine: an engine's command, without its last arguments: its socket and the descriptor for heartbeats.
     """
@@ -90,7 +90,7 @@ def engine_and_fronts(
                 {
                     **environment,
                     "NAMESHOT_READY_FILE": str(folder / f"{sockets[device].name}-front-{number}-ready"),
-                    # This prevents every library in a front from creating a context on the engine's device.
+                    # This prevents any library in a front from creating a context on the engine's device.
                     "CUDA_VISIBLE_DEVICES": "",
                 },
             )

@@ -48,7 +48,7 @@ class HeartbeatSender:
             threading.Thread(target=self._serve, name="heartbeat", daemon=True).start()
 
     def has_loaded(self) -> None:
-        """Send the launcher a heartbeat which says that the model is loaded, so that the time limit is shorter now."""
+        """Send the launcher a heartbeat which says that the model is loaded, so that its shorter time limits apply."""
         self._byte = _READY
         self._beat()
 

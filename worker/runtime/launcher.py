@@ -57,7 +57,7 @@ class _Refused(Exception):
 
 
 class _Worker:
-    """A process of the launcher and its successors: a worker, a front or an engine."""
+    """A process that the launcher runs (a worker, a front or an engine), and the processes that replace it."""
 
     def __init__(self, spec: ProcessSpec, silence_limit_s: float) -> None:
         self.name, self._spec = spec.name, spec
@@ -100,17 +100,18 @@ def launch(
     """Run the workers until a signal stops them; call this in the main thread.
 
     Args:
-        gpus: ``none`` for one worker on the CPU; ``all``, or device numbers as in ``0,1``, for a worker on each GPU;
-            None for one worker on the device in ``NAMESHOT_DEVICE``.
-        processes: the number of fronts of each device's engine process; None for a worker without an engine process.
+        gpus: ``none`` starts one worker on the CPU; ``all``, or device numbers as in ``0,1``, start a worker on each
+            GPU; None starts one worker on the device in ``NAMESHOT_DEVICE``.
+        processes: the number of fronts of each device's engine process; None starts workers without engine processes.
         command: a worker's command; a front gets its engine's socket and the number of fronts as arguments.
         engine: an engine's command; it gets its socket and a descriptor for heartbeats as arguments.
 
     Returns:
-        The exit status: 0 if all workers ended in order, 78 if one cannot use its configuration or model, 1 otherwise.
+        The exit status: 0 if all workers ended cleanly, 78 if one cannot use its configuration or model, 1 otherwise.
 
     Raises:
-        SettingsError: ``all`` was given and there is no GPU, or a setting allows only a single worker.
+        SettingsError: ``all`` was given and PyTorch finds no GPU, a setting allows only a single worker, or fronts
+            cannot run on this system.
     """
     logs.configure("INFO", "human")
     workers: list[_Worker] = []
@@ -136,7 +137,7 @@ def launch(
             folder = stack.enter_context(private_folder())
             folders.append(folder)
             specs = list(engine_and_fronts(devices, processes, folder.path, front=command, engine=engine))
-        # Without fronts there is one worker, which manages the file itself.
+        # Without fronts, a ready file belongs to a single worker, which manages the file itself.
         ready = ReadyFile(settings.ready_file if processes else None, partial(all_take_jobs, specs))
         workers += [_Worker(spec, settings.job_timeout) for spec in specs]
         try:

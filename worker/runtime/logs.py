@@ -72,21 +72,21 @@ class JsonFormatter(logging.Formatter):
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Writes the lines to standard error, and also how many it could not write."""
+    """Writes the lines to standard error, and reports how many it could not write."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._tell_of_losses()
+        self._report_losses()
         super().emit(record)
 
     def close(self) -> None:
-        self._tell_of_losses()
+        self._report_losses()
         super().close()
 
-    def _tell_of_losses(self) -> None:
+    def _report_losses(self) -> None:
         if not (self._output.lost_lines and self._output.has_room):
             return
         lost_lines, self._output.lost_lines = self._output.lost_lines, 0
@@ -96,7 +96,7 @@ class _Handler(logging.StreamHandler[Any]):
 
 
 def configure(level: str, style: str) -> None:
-    """Have this process write all log lines to stderr in one form, and never wait long for their reader.
+    """Have this process write all log lines to stderr in one style, without waiting long if no program reads them.
 
     Args:
         level: the lowest level of log lines to write; libraries' loggers may have a higher one.

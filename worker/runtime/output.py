@@ -1,8 +1,8 @@
 """Standard output and standard error that never make this process wait long, even if no program reads them.
 
-A log collector that stalls, or a terminal held with Ctrl-S, lets writes block. Each thread that logs would then wait
-for the one that writes, and the worker could neither work nor end. So the streams wait only a moment, and drop what
-the reader does not take. This needs no thread: the last lines before ``os._exit`` are written before it.
+A log collector that stalls, or a terminal held with Ctrl-S, makes writes block. Each thread that logs would then wait
+for the thread that writes, and the worker could neither work nor end. So the streams wait only a moment, and drop what
+the reader does not take. They use no thread of their own, so the last lines before ``os._exit`` are written too.
 
 A pipe or a terminal is opened again, since the flag ``O_NONBLOCK`` belongs to an open file that other processes share.
 The descriptors 1 and 2 then refer to the new open file, so that libraries and `faulthandler` do not block either.
@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-#: All writes together wait this long for the reader, and as long again after a minute without a loss. A busy machine
-#: delays a log collector by less.
+#: All writes together wait this long for the reader, and as long again after a minute without a wait or a loss. A busy
+#: machine delays a log collector by less.
 PATIENCE_S: Final = 1.0
 PATIENCE_RETURNS_S: Final = 60.0
 _STDOUT, _STDERR = 1, 2
@@ -88,8 +88,8 @@ class Output(RawIOBase):
     def _written(self, data: bytes) -> int:
         """Write as much as possible; return the number of bytes written."""
         begin = 0
-        # A pipe with room takes PIPE_BUF bytes at once, so that this blocks at most in a pipe that cannot be opened
-        # again and that another process fills in the same moment.
+        # A pipe with room takes PIPE_BUF bytes at once, so this write blocks only in a pipe that cannot be opened again
+        # and that another process fills in the same moment.
         with suppress(OSError):  # the disk is full, or the reader has ended
             while begin < len(data) and self._has_room_soon():
                 part = data[begin : begin + select.PIPE_BUF]
@@ -111,7 +111,7 @@ class Output(RawIOBase):
 
 
 def keep_output_from_blocking() -> Output:
-    """Replace this process's standard output and standard error; return the latter. Later calls change nothing."""
+    """Replace this process's two output streams; return the one for standard error. Later calls change nothing."""
     found = getattr(sys.stderr, "buffer", None)
     if isinstance(found, Output):
         return found
@@ -126,7 +126,7 @@ def keep_output_from_blocking() -> Output:
 
 def _open_again(descriptor: int) -> None:
     """Have a descriptor of a pipe or a terminal refer to an open file of this process's own, which does not block."""
-    with suppress(OSError):  # it is closed; or the user of this process may not open it, and `Output` waits before it
+    with suppress(OSError):  # it is closed; or this user may not open it, and `Output` waits for room instead
         if not (stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor)):
             return
         own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)

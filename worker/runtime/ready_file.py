@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 #: Supervisors check at most once a second, so a file that is out of date for at most this long is accurate enough.
 #: The launcher checks the ready files of its fronts at the same interval.
 UPDATE_INTERVAL_S: Final = 0.25
-#: A process touches its file at each update. One that has not for this long is frozen: no busy process is so late.
+#: A process touches its file at each update. If it has not done so for this long, it is frozen and not just busy.
 FROZEN_S: Final = 10.0
 
 
@@ -36,7 +36,7 @@ class ReadyFile:
     logged: the launcher creates a folder that was removed again before the next update.
 
     Args:
-        path: the file's path; None or empty for no file.
+        path: the file's path; None or empty if there is no file to maintain.
         is_ready: returns whether the worker takes jobs now.
     """
 

@@ -17,7 +17,7 @@ from worker.embeddings.reading import mean_of
 from worker.model.interface import Model
 from worker.ranking import scores
 
-#: Prompts that are embedded at once.
+#: This many prompts are embedded at once.
 PROMPTS: Final = 64
 
 
@@ -53,12 +53,12 @@ class Scorer:
 
 
 def _label_vectors(model: Model, labels: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
-    """Return the unit vectors of the labels, (k, d): the mean over the templates' unit vectors, as a worker's."""
+    """Return the unit vectors of the labels, (k, d), each averaged over the templates as in a worker."""
     prompts = [fill(template, label) for template in templates for label in labels]
     for prompt, tokens in zip(prompts, model.count_tokens(prompts), strict=True):
         if tokens > model.max_tokens:
             raise InvalidJob(
-                f"{prompt!r} has {tokens} tokens, and {model.name} reads {model.max_tokens}; shorten the label."
+                f"{prompt!r} has {tokens} tokens, but {model.name} reads only {model.max_tokens}; shorten the label."
             )
     parts = [model.embed_texts(prompts[start : start + PROMPTS]) for start in range(0, len(prompts), PROMPTS)]
     each = np.concatenate(parts).reshape(len(templates), len(labels), -1)

@@ -18,9 +18,9 @@ from worker.model.interface import ModelError
 from worker.ranking import rank
 from worker.trial.scoring import Scorer, read_picture
 
-#: The difference up to which scores in float32 are equal: see docs/equal-scores.md.
+#: Scores in float32 that differ by at most this count as equal: see docs/equal-scores.md.
 EQUAL: Final = 1e-5
-#: Labels whose scores the pipeline tells apart by less than this may be in another order.
+#: Labels whose scores in the pipeline differ by at most this may be in another order.
 TIE: Final = 1e-6
 
 
@@ -49,7 +49,7 @@ def unusable(files: Sequence[Path], *, max_pixels: int) -> dict[Path, UsageError
 def rankings(
     choice: Choice, dtype: str, files: Sequence[Path], labels: Sequence[str], templates: Sequence[str]
 ) -> list[list[tuple[str, float]]]:
-    """Load a checkpoint, rank the labels for each file, and free it.
+    """Load a checkpoint, and return the ranking of the labels for each file.
 
     Raises:
         UsageError: the checkpoint or a file cannot be used.
@@ -65,13 +65,13 @@ def rankings(
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How one precision compares with the pipeline's float32.
+    """How scores in one precision compare with those of Transformers' pipeline in float32.
 
     Attributes:
         dtype: the precision of the forward pass.
         pictures: how many pictures were compared.
-        scores: how many scores.
-        difference: the largest difference of a score.
+        scores: how many scores were compared.
+        difference: the largest difference between a score and the pipeline's.
         reordered: how many pictures have their labels in another order.
         renamed: how many pictures have another best label.
     """
@@ -85,7 +85,7 @@ class Verdict:
 
     @property
     def is_equal(self) -> bool:
-        """Whether scores and order are the pipeline's."""
+        """Whether the scores equal the pipeline's, and the labels are in the same order."""
         return self.difference <= EQUAL and not self.reordered
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Verdict:
 def verdicts(
     choice: Choice, files: Sequence[Path], labels: Sequence[str], template: str, dtypes: Sequence[str]
 ) -> Iterator[Verdict]:
-    """Compare the worker's scores with the pipeline's float32 on the same device, in each of ``dtypes``.
+    """Compare the worker's scores in each of ``dtypes`` with the pipeline's in float32, on the same device.
 
     Raises:
         UsageError: the checkpoint or a file cannot be used.
@@ -115,7 +115,7 @@ def verdicts(
     images = [read_picture(file, max_pixels=choice.max_pixels) for file in files]
     theirs: list[NDArray[np.float64]] = []
     for dtype in dtypes:
-        # First, since it says best why a checkpoint cannot be loaded.
+        # The worker's loader is called before the pipeline's, because its errors say best why a checkpoint fails.
         score = Scorer(_loaded(choice, dtype), labels, [template])
         ours = [score(image) for image in images]
         if not theirs:

@@ -1,1 +1,1 @@
-"""Each peer's program, as its documents teach it. They run in environments of their own and import nothing of ours."""
+"""Each peer's program, as the peer's documentation recommends; it runs in its own environment, without nameshot."""

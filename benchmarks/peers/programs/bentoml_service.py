@@ -1,4 +1,4 @@
-"""BentoML: one worker, adaptive batching, which chooses its wait from what it has measured."""
+"""BentoML: one worker with adaptive batching, which chooses its wait from its own measurements."""
 
 import bentoml
 from pydantic import BaseModel
@@ -14,7 +14,7 @@ class Job(BaseModel):
 
 
 class Score(BaseModel):
-    """One label's."""
+    """The score of one label."""
 
     label: str
     score: float
@@ -22,14 +22,14 @@ class Score(BaseModel):
 
 @bentoml.service(workers=1, traffic={"timeout": 600})
 class ZeroShot:
-    """A batchable endpoint takes and returns lists; a client sends one job in its list."""
+    """A service whose batchable endpoint takes and returns lists; a client sends a list with one job."""
 
     def __init__(self) -> None:
         self.model = Classifier()
 
-    # Not a wait but the latency beyond which it answers 503; its default.
+    # `max_latency_ms` is not a wait: beyond this latency, its default, BentoML responds with 503.
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=60_000)
     def classify(self, jobs: list[Job]) -> list[list[Score]]:
-        """A batch."""
+        """Classify a batch."""
         rankings = self.model.classify([(job.url, job.labels) for job in jobs])
         return [[Score(**score) for score in ranking] for ranking in rankings]

@@ -1,4 +1,4 @@
-"""LitServe: one worker process, dynamic batches."""
+"""LitServe: one worker process with dynamic batches."""
 
 import os
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from benchmarks.peers.model import MAX_BATCH, Classifier, Job, Ranking
 
 
 class ZeroShot(litserve.LitAPI):
-    """A request is ``{"url": …, "labels": […]}``; the answer a ranking."""
+    """Requests are ``{"url": …, "labels": […]}``; responses are rankings."""
 
-    def setup(self, device: str) -> None:  # noqa: ARG002  # its interface
-        """Load in the worker process."""
+    def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's interface
+        """Load the model in the worker process."""
         self.model = Classifier()
 
     def decode_request(self, request: dict[str, Any]) -> Job:
-        """Keep what the model wants."""
+        """Return the job of a request."""
         return request["url"], request["labels"]
 
     def predict(self, jobs: Sequence[Job]) -> list[Ranking]:
-        """A batch."""
+        """Classify a batch."""
         return self.model.classify(jobs)
 
 

@@ -1,4 +1,4 @@
-"""Transformers' pipeline, one call a Celery task: what most people write first."""
+"""One call of Transformers' pipeline per Celery task: what most people would write first."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from PIL import Image
 from transformers import pipeline
 
 app = Celery(broker=os.environ["PEER_BROKER"], backend=os.environ["PEER_BACKEND"])
-# As Celery advises for long tasks; late acknowledgement, since a lost worker should not lose its job.
+# Celery recommends these settings for long tasks; with late acknowledgement, a lost worker does not lose its job.
 app.conf.update(worker_prefetch_multiplier=1, task_acks_late=True)
 
 
 @functools.cache
 def tools() -> tuple[Any, requests.Session]:
-    """The pipeline and a session, once a process."""
+    """Return the pipeline and a session, created once per process."""
     torch.set_num_threads(int(os.environ["PEER_TORCH_THREADS"]))
     return pipeline("zero-shot-image-classification", model=os.environ["PEER_MODEL"]), requests.Session()
 
 
 @worker_process_init.connect
 def load(**_: object) -> None:
-    """Load in each child of a prefork pool before its first job."""
+    """Load the pipeline in each child of a prefork pool before its first job."""
     tools()
 
 
 @app.task(name="classify")
 def classify(url: str, labels: list[str]) -> list[dict[str, Any]]:
-    """One image."""
+    """Classify one image."""
     classifier, session = tools()
     response = session.get(url, timeout=10)
     response.raise_for_status()

@@ -1,6 +1,6 @@
-"""A web server that answers anything, and a real fetcher: the image, or a failure with a code, in time, no traces left.
+"""A real fetcher and a web server with any responses: each download ends in time with the image or an error code.
 
-What the fetcher dials is seen by the interpreter's own audit events, whatever code dials it.
+The interpreter's audit events record every address that any code dials.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher
 
 TIMEOUT_S = 0.3
-#: Beyond the deadline, for a machine that is busy with other things.
+#: Slack after the deadline for a busy machine.
 PATIENCE_S = 5.0
 MAX_BODY_BYTES = 2_000
-#: More than all buffers of a connection take: it has gone only if somebody has read most of it.
+#: More than all buffers of a connection hold, so it can be sent only if the fetcher reads most of it.
 FLOOD = b"x" * 65_536
 FLOOD_BYTES = 32_000_000
-#: What a download may take: Python's and the allocator's ways with a body of 2 KB, and what else this process does.
+#: How much memory a download of 2 KB may add, including the overhead of Python and of its allocator.
 MAX_GROWTH_BYTES = 4_000_000
 EMBEDDING = Embedding(np.zeros(1, np.float32), 1, 1, "PNG")
 BODY = b"\x89PNG and so on"
@@ -48,7 +48,7 @@ surprises: list[str] = []
 
 
 class Surprises(logging.Handler):
-    """The fetcher contains what it does not know, and says so; here that is a finding."""
+    """Records error logs of unexpected exceptions, which the fetcher contains but which here count as findings."""
 
     def emit(self, record: logging.LogRecord) -> None:
         surprises.append(record.getMessage())
@@ -61,13 +61,13 @@ sys.addaudithook(lambda event, details: dialled.append(details[1]) if event == "
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server does with one request. ``PORT`` in ``data`` stands for its own.
+    """What the server does with one request. ``PORT`` in ``data`` stands for the server's port.
 
     Attributes:
-        data: what it sends.
-        pieces: into how many it is cut.
-        then: what it does after that.
-        is_sound: whether it is the image and nothing else.
+        data: the bytes to send.
+        pieces: the number of pieces in which the server sends them.
+        then: what the server does afterwards.
+        is_sound: whether the response is the image and nothing else.
     """
 
     data: bytes
@@ -101,7 +101,7 @@ NUMBER = st.sampled_from(
     ["13", "0", "5", "14", "2000", "2001", "-1", "+13", "0x0d", "1_3", "１３", "13, 13", " 13", ""]
 )
 NUMBER |= st.integers(0, 10**20).map(str)
-#: Nobody may be dialled but the one address, nor any other port of it. No public address: it might be there.
+#: The fetcher may dial only the server's address and port. No host is public, because the test must not dial one.
 HOST = st.sampled_from(
     [
         "127.0.0.1:PORT",
@@ -192,7 +192,7 @@ SOUND = st.one_of(
         )
     ),
 )
-#: May be kept, and asked about.
+#: Responses that may be cached and confirmed by a conditional request.
 KEPT = st.builds(
     lambda status, lines: "\r\n".join([f"HTTP/1.1 {status} X", *lines, "", ""]).encode("utf-8"),
     st.sampled_from(["304", "304", "200"]),
@@ -201,12 +201,12 @@ KEPT = st.builds(
 KEPT |= st.sampled_from(['ETag: "v1"', "Cache-Control: max-age=60"]).map(
     lambda line: f"HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
 )
-#: Followed to the end, three of them lead to an image.
+#: Redirects; a chain of three of them leads to an image.
 REDIRECT = LOCATION.map(
     lambda location: f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
 )
 ODD = st.builds(text_of, VERSION, STATUS, REASON, st.lists(HEADER, max_size=6), END, BODIES)
-#: All is well but the body; or but one chunk, which seems never to end.
+#: A good head with any body, or with a single chunk that seems endless.
 CHUNKED_HEAD = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKED = BODIES.map(CHUNKED_HEAD.__add__).map(str.encode)
 ENDLESS = st.builds("{}{}\r\n".format, st.just(CHUNKED_HEAD), CHUNK_SIZE).map(str.encode)
@@ -236,7 +236,7 @@ def resolve(host: str, _port: int) -> list[str]:
 
 @given(answers=ANSWERS)
 def fetch(answers: list[Answer]) -> None:
-    """As many downloads as there are answers, with one fetcher; redirects and retries use answers up too."""
+    """Make as many downloads as there are responses, with one fetcher; redirects and retries consume responses too."""
     dialled.clear()
     drained.clear()
     surprises.clear()
@@ -251,7 +251,7 @@ def fetch(answers: list[Answer]) -> None:
                 outcome = download(caching, server.url(f"/{SECRET}"))
                 if isinstance(outcome, File):
                     files[outcome.sha256] = EMBEDDING
-                # A busy machine may need longer than there is.
+                # On a busy machine the download may time out.
                 came = outcome.take() if isinstance(outcome, File) else outcome
                 assert number > 0 or not answers[0].is_sound or came in (BODY, "fetch_timeout")
     for thread in set(threading.enumerate()) - before:
@@ -264,7 +264,7 @@ def fetch(answers: list[Answer]) -> None:
 
 
 def download(fetcher: CachingFetcher[Embedding], url: str) -> File | KnownFile[Embedding] | str:
-    """The file, what is known of it, or the code of the failure."""
+    """Download a URL; return the file, its cached embedding, or the error code."""
     started_s, before_bytes = time.monotonic(), memory_bytes()
     outcome: File | KnownFile[Embedding] | str
     try:

@@ -1,4 +1,4 @@
-"""Damaged and contrived image files: an RGB image within the limits, or a failure with a code of the contract."""
+"""Damaged and contrived image files decode to an RGB image within the limits, or fail with a code of the contract."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tests.fuzz.target import Target
 from tests.images.files import PNG_SIGNATURE, encoded, photo
 from worker.decoding.images import MAX_ASPECT_RATIO, open_image, prepare_pillow
 
-#: Large enough for every seed, and for sizes that mutation makes of them; small enough to decode many a second.
+#: Large enough for the seeds and their mutations, small enough to decode many images per second.
 MAX_PIXELS = 1_000_000
-#: CPU time, so that a busy machine is no finding. The slowest file of a megapixel known takes a tenth.
+#: CPU time, so that a busy machine causes no finding. The slowest known file of a megapixel takes a tenth of it.
 MAX_CPU_S = 5.0
-#: What decoding may fail with; out_of_memory would be a bomb that the limits let through.
+#: The codes with which decoding may fail; `out_of_memory` would mean that the limits permitted a bomb.
 CODES = {"empty", "unsupported_format", "undecodable", "too_many_pixels", "bad_aspect_ratio"}
 
 prepare_pillow(MAX_PIXELS)
-Image.init()  # loads the formats' readers now, so that a fuzzer which looks on as modules are loaded sees them
+Image.init()  # load the formats' readers now, so that Atheris instruments them
 
 
 def run(data: bytes) -> bool:
     check(data)
-    # A mutation anywhere in a PNG breaks a checksum, behind which the decoder would never be reached.
+    # Any mutation of a PNG breaks a checksum, so that the decoder would never run.
     if data.startswith(PNG_SIGNATURE):
         check(with_sound_checksums(data))
     return True
@@ -54,7 +54,7 @@ def check(data: bytes) -> None:
 
 
 def with_sound_checksums(data: bytes) -> bytes:
-    """A PNG whose chunks have the checksums of what is in them, as far as it can be read."""
+    """Return the PNG with right checksums of its chunks, as far as the file can be parsed."""
     pieces, at = [data[:8]], 8
     while at + 12 <= len(data):
         end = at + 8 + struct.unpack_from(">I", data, at)[0]
@@ -66,7 +66,7 @@ def with_sound_checksums(data: bytes) -> bytes:
 
 
 def seeds() -> list[bytes]:
-    """A small file of each format, mode and variant that Pillow writes."""
+    """Return a small file of each format, mode and variant that Pillow writes."""
     picture = photo(20, 16)
     alpha = picture.copy()
     alpha.putalpha(picture.convert("L"))

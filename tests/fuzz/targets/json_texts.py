@@ -1,4 +1,4 @@
-"""Strict JSON beside Python's own reader: what it takes means the same there, what it refuses it has a reason for."""
+"""Strict JSON compared with Python's parser: both read accepted texts alike, and each refusal has a true reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def has_a_name_twice(text: str) -> bool:
         nonlocal found
         found |= len({name for name, _ in items}) < len(items)
 
-    with contextlib.suppress(ValueError, RecursionError):  # the twin may stand before what breaks off the reading
+    # The repeated name may come before the place where parsing fails.
+    with contextlib.suppress(ValueError, RecursionError):
         json.loads(text, object_pairs_hook=pairs)
     return found
 
@@ -39,7 +40,7 @@ def has_a_large_number(text: str) -> bool:
     )
 
 
-#: For each reason to refuse, something that must then be so.
+#: For each reason to refuse a text, a check that the reason is true.
 WITNESSES: dict[str, Callable[[str], bool]] = {
     "it is not JSON": lambda text: not is_json_for_python(text),
     "it is nested too deeply": lambda text: len(re.findall(r"[\[{]", text)) > MAX_DEPTH,
@@ -64,7 +65,7 @@ def run(data: bytes) -> bool:
         assert WITNESSES[reason](text), reason
         return True
     text = data.decode()
-    # As text, since True == 1 == 1.0.
+    # Compare texts, because True == 1 == 1.0.
     assert repr(json.loads(text)) == repr(value)
     assert not has_a_name_twice(text)
     written = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()

@@ -1,4 +1,4 @@
-"""What strangers put into a queue: a job, or a refusal in one sentence."""
+"""Every message in a queue is read as a job or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.delivery.taken import NO_DEATHS, TAKEN_HEADER
 from worker.jobs.messages import MAX_ID_CHARACTERS, Malformed, TaskMessage, read_message
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-#: Places that are reached only through layers of JSON and base64, which mutation alone would break.
+#: The places for mutated bytes, some of them inside layers of JSON and base64 that mutation would break.
 ENVELOPE, BODY, BASE64_BODY, HEADERS, ARGUMENTS = range(5)
 KWARGS = b'{"image": "http://h.example/owl.png", "candidate_labels": ["fox", "owl"]}'
 MANY_KWARGS = (
@@ -33,7 +33,7 @@ TASK_HEADERS = (
 
 
 def envelope_of(place: int, piece: bytes) -> bytes:
-    """A message in which one place holds these bytes."""
+    """Return a message with the bytes in one of the places."""
     if place == ENVELOPE:
         return piece
     headers = piece if place == HEADERS else b'{"task": "nameshot.classify", "id": "an-id"}'
@@ -73,7 +73,7 @@ def run(data: bytes) -> bool:
     return True
 
 
-#: What Celery is handed on of a message's headers, whatever else its sender wrote there.
+#: The headers that the worker passes on to Celery, whatever others a message has.
 KEPT = {
     *("id", "task", "expires", "argsrepr", "kwargsrepr", SENT_AT_HEADER, RETRIES_HEADER),
     TAKEN_HEADER,
@@ -92,7 +92,7 @@ def check_message(message: TaskMessage) -> None:
 
 
 def check_job(job: ClassifyJob | ClassifyManyJob) -> None:
-    """A good job is written as it is read, in UTF-8."""
+    """Check that a valid job written as JSON is read back as the same job."""
     kwargs = json.loads(json.dumps(job.to_kwargs(), ensure_ascii=False, allow_nan=False).encode())
     assert type(job).from_message([], kwargs) == job
 

@@ -1,4 +1,4 @@
-"""Hostile URLs: what is allowed is dialled where it was judged to lead, and that is public or excepted."""
+"""Hostile URLs: a permitted URL leads to the host that the policy checked, and to a public or excepted address."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ POLICIES = [
 
 
 def sentence_of(failure: FetchFailed) -> str:
-    """The message without its only variable part, a number of characters."""
+    """Return the message without its only variable part, a number of characters."""
     return re.sub(r"[\d,]+ characters", "N characters", failure.message)
 
 
@@ -46,7 +46,7 @@ def refusal_of(url: object) -> str:
     raise AssertionError(f"{url!r} is not refused")
 
 
-#: One URL for each refusal, so that what a refusal says is known without the URL at hand.
+#: The messages of all refusals, produced by one URL each; a message that is not among them may quote a URL.
 SENTENCES = {
     *map(refusal_of, (None, b"", 0, "word", "ftp://a.example/", "http://a.example/" + 9_000 * "a")),
     *map(refusal_of, ("http://a.example/ ", "http://a@a.example/", "http://a/", "http://a.b/", "http://a.example:1/")),
@@ -87,7 +87,7 @@ AFTER = st.one_of(
     st.sampled_from(["", "/a.png", "/\r\nX: 1", "/ HTTP/1.1", "?q", "#f", "/%0d%0a", "/../..", "/🦉", "/\ud800", "\\"]),
     st.text().map("/{}".format),
 )
-#: Likely to be allowed by some policy, so that there is something to check.
+#: URLs that some policy probably permits, so that the checks of permitted URLs run.
 PLAIN = st.builds(
     "{}://{}{}{}".format,
     st.sampled_from(["http", "https"]),
@@ -122,7 +122,7 @@ def judge(url: Any, answers: list[Address | None], policy: tuple[UrlPolicy, Sequ
         check_failure(failure)
         return
     check_where_it_leads(target, url)
-    assert urls.check(target.url).url == target.url, "the form that redirects are resolved against is judged alike"
+    assert urls.check(target.url).url == target.url, "the policy must check a URL's normalised form alike"
     if target.address is not None:
         check_address(target.address, target.port, allow)
         return
@@ -139,12 +139,12 @@ def judge(url: Any, answers: list[Address | None], policy: tuple[UrlPolicy, Sequ
 
 def check_failure(failure: FetchFailed) -> None:
     assert failure.code in ERROR_CODES
-    assert sentence_of(failure) in SENTENCES, f"nothing of the URL is in the message: {failure.message}"
+    assert sentence_of(failure) in SENTENCES, f"the message may contain a part of the URL: {failure.message}"
 
 
 def check_where_it_leads(target: Target, url: str) -> None:
-    """Two other parsers see the same place, and the resolver takes no name for an address."""
-    # Of a host beyond ASCII, urllib3 takes fewer names than browsers do.
+    """Check that two other parsers find the same host and port, and that the resolver takes no name for an address."""
+    # For hosts outside ASCII, urllib3 accepts fewer names than browsers do.
     urllib3_sees = urllib3.PoolManager().connection_from_url(url if url.isascii() else target.url)
     assert (urllib3_sees.scheme, urllib3_sees.host.strip("[]").lower()) == (target.scheme, target.host)
     assert urllib3_sees.port == target.port
@@ -177,7 +177,7 @@ def check_address(address: Address, port: int, allow: Sequence[AllowedAddress]) 
     requests_hardened.ip_filter.get_ip_address(str(address), port, allow_loopback=False)
 
 
-# requests-hardened judges IPv6 only where the machine has some.
+# By default requests-hardened checks IPv6 addresses only on machines with IPv6.
 requests_hardened.ip_filter.allowed_gai_family = lambda: socket.AF_UNSPEC
 
 TARGET = of_hypothesis(judge)
