@@ -78,7 +78,13 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
     with ExitStack() as stack:
 
         def start(
-            name: str, app: str = NULL_APP, *, prefix: tuple[str, ...] = (), is_ready: bool = True, **settings: str
+            name: str,
+            app: str = NULL_APP,
+            *,
+            prefix: tuple[str, ...] = (),
+            options: tuple[str, ...] = (),
+            is_ready: bool = True,
+            **settings: str,
         ) -> Worker:
             folder = tmp_path / name
             folder.mkdir()
@@ -90,7 +96,7 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
                     "NAMESHOT_METRICS_PORT": "0",
                     **settings,
                 },
-                (*prefix, *command_of(app), "-n", f"{name}@%h"),
+                (*prefix, *command_of(app), "-n", f"{name}@%h", *options),
             )
             stack.enter_context(worker)
             if is_ready:
