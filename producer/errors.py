@@ -139,8 +139,8 @@ class ResultTimeout(NameshotError, TimeoutError):
     """The answer did not arrive within the caller's timeout. The job itself continues.
 
     Attributes:
-        no_worker: whether the client found that no worker takes jobs; during a wait of less than a second, it does not
-            check.
+        no_worker: whether the client found that no worker takes jobs from the job's queue; during a wait of less than a
+            second, it does not check.
     """
 
     def __init__(self, message: str, *, no_worker: bool = False) -> None:

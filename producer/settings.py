@@ -14,9 +14,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from producer.errors import SettingsError
 
 PREFIX = "NAMESHOT_"
+#: The key of a field's ``json_schema_extra`` whose value says what the field's pattern accepts.
+WANTED: Final = "wanted"
 #: The value of a worker's ``NAMESHOT_MODEL`` that selects the toy checkpoint shipped with the project.
 BUNDLED: Final = "bundled"
-#: Ten years, far below the TTL that Redis refuses because the time of expiry, in milliseconds, would exceed 64 bits.
+#: Ten years. Redis refuses only far longer TTLs, whose time of expiry in milliseconds does not fit into 64 bits.
 MAX_RESULT_TTL_S: Final = 315_360_000
 #: A billion messages exceed the memory of any Redis.
 MAX_QUEUE: Final = 1_000_000_000
@@ -43,6 +45,7 @@ class ProducerSettings(BaseSettings):
     queue_prefix: str = Field(
         "nameshot",
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        json_schema_extra={WANTED: "1 to 64 letters, digits, hyphens and underscores"},
         description="prefix of every queue's name, so that two systems can share a Redis; job ids that you choose must "
         "then differ between the systems, or each system needs its own result backend",
     )
@@ -70,8 +73,11 @@ def read_settings(kind: type[Settings], **overrides: Any) -> Settings:
         faults = error.errors(include_url=False)
         field = str(faults[0]["loc"][0])
         # For a field with a union of types, pydantic reports one fault per type.
+        extra = kind.model_fields[field].json_schema_extra
         wanted = [
             fault["msg"].removeprefix("Input should be ").partition(", unable")[0]
+            if fault["type"] != "string_pattern_mismatch" or not isinstance(extra, dict)
+            else str(extra[WANTED])
             for fault in faults
             if fault["loc"][0] == field
         ]

@@ -76,7 +76,8 @@ class Lifecycle:
             first_contact.check()
             if getattr(sender, "checks_only", False):  # Celery's own worker class has no such attribute
                 raise SystemExit(os.EX_OK)
-            ReadyFile(app.settings.ready_file).prepare()
+            if app.front is None:  # the launcher chose a front's file, and sees to its folder
+                ReadyFile(app.settings.ready_file).prepare()
             worker = app.running_worker = assemble(app, first_contact, self.times)
             if not isinstance(sender.concurrency, int):
                 sender.concurrency = worker.service.concurrency

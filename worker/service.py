@@ -149,7 +149,9 @@ def build(
         if front is None
         else _engine_process(settings, front, load_preparation, on_other_model)
     )
-    allow_open_files(concurrency)
+    # At most half of the idle connections lead to one host, so twice `fetch_per_host` keeps all of that host's.
+    idle_downloads = max(concurrency, 2 * min(concurrency, settings.fetch_per_host))
+    allow_open_files(concurrency, idle_downloads)
     labels = LabelCache(engine)
     # Create the shared cache only if it is used: for a checkpoint in a folder, its key requires reading all files.
     is_shared = settings.shared_cache_bytes and settings.embedding_cache_bytes
@@ -164,8 +166,7 @@ def build(
         policy,
         max_bytes=settings.max_bytes,
         timeout_s=settings.fetch_timeout,
-        # At most half of the idle connections lead to one host, so this number lets all of one host's stay open.
-        max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
+        max_connections=idle_downloads,
         per_host=settings.fetch_per_host,
         ca_file=_ca_file(settings),
         user_agent=settings.fetch_user_agent or "/".join(filter(None, ("nameshot", own_version()))),

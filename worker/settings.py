@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from producer.settings import ProducerSettings
+from producer.settings import WANTED, ProducerSettings
 
 #: No sensible job takes longer than a day, and on some platforms a timeout of a few weeks overflows.
 MAX_SECONDS: Final = 86_400
@@ -125,6 +125,7 @@ class WorkerSettings(ProducerSettings):
     fetch_user_agent: str = Field(
         "",
         pattern=r"[\x20-\x7e]*",
+        json_schema_extra={WANTED: "printable ASCII characters"},
         description="the `User-Agent` of downloads; default `nameshot/` and the version",
     )
     fetch_ca_file: Path | None = Field(

@@ -213,7 +213,6 @@ def _options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": READ_TIMEOUT_S,
         "client_name": "nameshot",
-        "protocol": 2,
         # redis-py must not retry: the listener renews all its subscriptions, and `Attempts` retries a command.
         "retry": retry(NoBackoff(), 0, supported_errors=()),
     }

@@ -25,6 +25,14 @@ _ASYNC_CLASSES: Final[Mapping[Medium, Any]] = {
 }
 #: Options never override these arguments of the URL, because kombu and Celery parse them differently.
 _OF_THE_URL: Final = frozenset({"host", "port", "db", "username", "password"})
+#: By default a pool of redis-py refuses to open more than a hundred connections, with an error as if Redis had refused
+#: them. A thread uses one connection at a time, so the number of threads is the limit.
+MAX_CONNECTIONS: Final = 2**31
+#: The version of Redis' protocol; servers older than Redis 6, which are refused in a sentence, know no other. With
+#: version 3, redis-py expects maintenance notifications, which some hosted servers send. It then also reuses a
+#: connection with unread data, and takes a surplus reply for the reply to the next command, such as the one that stores
+#: an answer. With version 2 it replaces such a connection.
+PROTOCOL: Final = 2
 
 
 def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
@@ -37,7 +45,11 @@ def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
     Raises:
         SettingsError: the installed redis-py does not know an argument of the URL.
     """
-    pool = redis.ConnectionPool(connection_class=CLASSES[endpoint.medium], **connection_arguments(endpoint, options))
+    pool = redis.ConnectionPool(
+        connection_class=CLASSES[endpoint.medium],
+        max_connections=MAX_CONNECTIONS,
+        **connection_arguments(endpoint, options),
+    )
     _check(pool, endpoint)
     return ScriptingRedis.from_pool(pool)
 
@@ -59,7 +71,8 @@ def connection_arguments(endpoint: Endpoint, options: Mapping[str, Any]) -> dict
     left_out = _OF_THE_URL | ({"client_name"} & endpoint.arguments.keys())
     if endpoint.medium == "unix":
         left_out |= {"socket_keepalive", "socket_keepalive_options"}
-    return {**endpoint.arguments, **{name: value for name, value in options.items() if name not in left_out}}
+    ours = {name: value for name, value in options.items() if name not in left_out}
+    return {**endpoint.arguments, **ours, "protocol": PROTOCOL}
 
 
 def _check(pool: Any, endpoint: Endpoint) -> None:

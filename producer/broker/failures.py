@@ -114,6 +114,11 @@ def _refusal(reason: str, endpoint: Endpoint) -> str:
             f"{where} does not know a command ({reason}); use Redis 6.2 or later, or Valkey, "
             "without a proxy that blocks commands."
         )
+    if lower == "exec without multi":  # redis-py reports only the last of the errors
+        return (
+            f"{where} refused MULTI; use a user who may run it, create new rules with `nameshot acl`, or use Redis "
+            "without a proxy that blocks commands."
+        )
     if "operation against a key holding the wrong kind" in lower:
         return f"{where} refused a command ({reason}); check that no other program uses nameshot's keys."
     return f"{where} replied with an error ({reason}); check that server, or the proxy in front of it."

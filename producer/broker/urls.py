@@ -33,8 +33,8 @@ class Endpoint:
         shown: the URL for messages, without password and arguments.
         variable: the environment variable that holds the URL.
         medium: TCP, TLS or a Unix socket.
-        arguments: the arguments for redis-py's connection class of that medium, without ``protocol``, because our
-            commands are the same in both protocols.
+        arguments: the arguments for redis-py's connection class of that medium, without ``protocol``, which
+            `producer.broker.dialling` chooses.
     """
 
     url: str = field(repr=False)

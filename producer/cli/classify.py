@@ -47,6 +47,7 @@ def classify(
     prints its id. Ctrl-C cancels the jobs that have no answer yet.
     """
     from producer.cli.thumbnail import drawing_method
+    from producer.operations.workers import is_unserved
     from producer.processes.raised_signals import Stopped, raised_signals
 
     shared = {"retries": retries, **options.question(label, labels_file, template, top_k, download_timeout)}
@@ -64,7 +65,7 @@ def classify(
             options.warn_of_single_label(shared["labels"])
             deadline = time.monotonic() + wait
             failed = 0
-            with told_of_missing_workers(client) as answered:
+            with told_of_missing_workers(lambda prefix: is_unserved(prefix, queue)) as answered:
                 for number, image in enumerate(images, start=1):
                     which = _which(images, number)
                     failed += not _print_answer(

@@ -32,8 +32,8 @@ def sentence(error: NameshotError) -> str:
 
 
 def because_no_worker(error: ResultTimeout) -> str:
-    """Return a clause for a message about a job without an answer; it is empty unless no worker takes jobs."""
-    return ", because no worker takes jobs" if error.no_worker else ""
+    """Return a clause for a message about a job without an answer; it is empty unless its queue has no worker."""
+    return ", because no worker takes jobs from its queue" if error.no_worker else ""
 
 
 def error_to_json(error: NameshotError) -> dict[str, Any]:

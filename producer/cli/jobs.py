@@ -78,12 +78,15 @@ def _print_answers(job_ids: list[str], wait_s: float, *, as_json: bool) -> int:
     """Wait for the answers, for at most ``wait_s`` seconds in all, and print them; return the exit status."""
     from producer.cli import EXIT_NO_ANSWER_YET
     from producer.cli.show import print_result
+    from producer.operations.workers import lacks_worker
 
     console = output.console()
     failed = unanswered = False
-    with connect() as client, told_of_missing_workers(client) as answered:
+    awaited = job_ids[0]
+    with connect() as client, told_of_missing_workers(lambda prefix: lacks_worker(prefix, awaited)) as answered:
         deadline = time.monotonic() + wait_s
         for job in [client.job(job_id) for job_id in job_ids]:
+            awaited = job.id
             try:
                 with output.waiting("waiting for a worker's answer…"):
                     answer = job.result(max(0.0, deadline - time.monotonic()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Self, Unpack
 
 from producer.client.aio_bulk import run_bulk
@@ -121,7 +122,7 @@ class AsyncClient:
         until_s = None if timeout is None else asyncio.get_running_loop().time() + timeout
         known = await self._link.run(known_answers(self._config.queue_prefix, [job_id]))
         if (answer := answer_in(known, job_id, timeout)) is None:
-            with LookAhead(self._link.finds_no_worker, timeout, until_s) as look:
+            with LookAhead(partial(self._link.finds_no_worker, job_id), timeout, until_s) as look:
                 try:
                     async with asyncio.timeout_at(until_s):
                         answer = await self._link.wait(job_id)

@@ -48,9 +48,9 @@ class LinkOfEachLoop:
         """Wait for an answer with this loop's listener, as `AnswerListener.wait` does."""
         return await (await self._here()).listener.wait(job_id)
 
-    async def finds_no_worker(self) -> bool:
-        """Return True only if it is certain that no worker takes jobs, as `WorkerLook.finds_none` does."""
-        return await (await self._here()).look.finds_none()
+    async def finds_no_worker(self, job_id: str) -> bool:
+        """Return True only if it is certain that this job's queue has no worker, as `WorkerLook.finds_none` does."""
+        return await (await self._here()).look.finds_none(job_id)
 
     async def writing(self) -> asyncio.Semaphore:
         """Return the semaphore that a task holds while it writes and sends a message.

@@ -43,9 +43,9 @@ class BackgroundListener:
         """Call `AnswerListener.wait` and return its future; cancelling the future ends the wait."""
         return self._call(lambda thread: thread.listener.wait(job_id))
 
-    def finds_no_worker(self) -> Future[bool]:
+    def finds_no_worker(self, job_id: str) -> Future[bool]:
         """Call `WorkerLook.finds_none` and return its future."""
-        return self._call(lambda thread: thread.look.finds_none())
+        return self._call(lambda thread: thread.look.finds_none(job_id))
 
     def _call(self, call: Callable[[_ListenerThread], Coroutine[Any, Any, T]]) -> Future[T]:
         with self._lock:

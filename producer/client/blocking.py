@@ -216,7 +216,7 @@ class Client:
         known = self._link.run(known_answers(self._config.queue_prefix, [job_id]))
         if (answer := answer_in(known, job_id, timeout)) is None:
             listener = self._listener
-            look = listener.finds_no_worker
+            look = partial(listener.finds_no_worker, job_id)
             answer = answer_within(listener.wait(job_id), job_id, timeout, until_s=until_s, finds_no_worker=look)
         return existing(answer, job_id)
 

@@ -154,7 +154,7 @@ class BulkPlan:
 
 
 def check_many(urls: object, kinds: tuple[type, ...] = (Iterable,)) -> None:
-    """Raise `InvalidJob` unless ``urls`` is an iterable of URLs; each character of a string would count as a URL."""
+    """Raise `InvalidJob` unless ``urls`` is an iterable; refuse a string too, whose characters would count as URLs."""
     if isinstance(urls, str | bytes):
         raise InvalidJob("urls must be a list or another iterable of URLs, not a single URL; put it into a list.")
     if not isinstance(urls, kinds) and not hasattr(urls, "__getitem__"):

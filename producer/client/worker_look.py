@@ -1,4 +1,4 @@
-"""Check shortly before a wait times out whether a worker takes jobs, so that the error can say that none does.
+"""Check shortly before a wait times out whether a worker takes jobs from the job's queue, so that the error can tell.
 
 This check, a *look*, runs during the wait and never prolongs it. During a short wait the client makes no such check,
 because a program that polls would repeat it all the time.
@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from producer.errors import BrokerUnavailable
-from producer.operations.workers import has_no_worker
+from producer.operations.workers import UNKNOWN, Serving, serving, waits_in
 
 if TYPE_CHECKING:
     from producer.broker.connections import AsyncLink
@@ -26,27 +26,33 @@ _FRESH_S: Final = 1.0
 
 
 class WorkerLook:
-    """Looks for a worker in one event loop; callers at about the same time share one look."""
+    """Looks for a worker in one event loop; callers at about the same time share one reading of the leases."""
 
     def __init__(self, link: AsyncLink, queue_prefix: str) -> None:
         self._link = link
         self._queue_prefix = queue_prefix
-        self._task: asyncio.Task[bool] | None = None
+        self._task: asyncio.Task[Serving] | None = None
         self._began_s = 0.0
 
-    async def finds_none(self) -> bool:
-        """Return True only if it is certain that no worker takes jobs; if the broker fails, False."""
+    async def finds_none(self, job_id: str) -> bool:
+        """Return True only if certainly no worker takes jobs from this job's queue; if the broker fails, False."""
         loop = asyncio.get_running_loop()
         if self._task is None or (self._task.done() and loop.time() - self._began_s > _FRESH_S):
             self._began_s = loop.time()
-            self._task = loop.create_task(self._look())
-        return await asyncio.shield(self._task)
-
-    async def _look(self) -> bool:
+            self._task = loop.create_task(self._read_leases())
+        found = await asyncio.shield(self._task)
+        if not found.has_workers or not found.unserved:
+            return not found.has_workers
         try:
-            return await self._link.run(has_no_worker(self._queue_prefix))
+            return await self._link.run(waits_in(self._queue_prefix, job_id)) in found.unserved
         except BrokerUnavailable:
             return False
+
+    async def _read_leases(self) -> Serving:
+        try:
+            return await self._link.run(serving(self._queue_prefix))
+        except BrokerUnavailable:
+            return UNKNOWN
 
 
 class LookAhead:

@@ -137,7 +137,7 @@ def counts_what_it_takes(worker: str) -> bool:
 def lease_key(prefix: str, worker: str) -> str:
     """Return the key of a worker process's lease.
 
-    Its value is ``<host>/<process id>``, followed by ``: `` and the worker's problem if it has one.
+    `producer.contract.lease_value` describes its value.
     """
     return f"{prefix}:lease:{worker}"
 

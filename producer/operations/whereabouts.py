@@ -52,8 +52,20 @@ class Snapshot:
 
     def ahead(self, job_id: str) -> int | None:
         """Return how many messages are ahead of a job's message, or None if the job does not wait."""
-        found = (self.queues[location.queue].ahead(location) for location in self.traces[job_id].locations)
-        return next((ahead for ahead in found if ahead is not None), None)
+        found = self._place(job_id)
+        return None if found is None else found[1]
+
+    def waits_in(self, job_id: str) -> str | None:
+        """Return the short name of the queue in which a job's message waits, or None if the job does not wait."""
+        found = self._place(job_id)
+        return None if found is None else found[0]
+
+    def _place(self, job_id: str) -> tuple[str, int] | None:
+        """Return a waiting job's queue, and how many messages are ahead of the job's message."""
+        for location in self.traces[job_id].locations:
+            if (ahead := self.queues[location.queue].ahead(location)) is not None:
+                return location.queue, ahead
+        return None
 
     def is_expired(self, job_id: str) -> bool:
         """Return whether a job has expired and no worker runs it; False if the broker's records cannot tell."""

@@ -50,7 +50,6 @@ def start_worker(
                         **settings,
                     },
                     command,
-                    is_forked=True,
                 )
             )
 

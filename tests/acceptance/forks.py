@@ -44,6 +44,7 @@ class Fork:
     """
 
     def __init__(self, command: tuple[str, ...], *, cwd: Path, env: Mapping[str, str], log: Path) -> None:
+        log.touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOADED))
         self._process = context.Process(target=_run, args=(command[2:], str(cwd), dict(env), str(log)))
@@ -90,7 +91,7 @@ def _run(arguments: tuple[str, ...], cwd: str, env: dict[str, str], log: str) ->
     os.environ.update(env)
     os.chdir(cwd)
     sys.argv = [*arguments]
-    sys.path[0] = cwd
+    sys.path[:1] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     try:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
     finally:

@@ -27,7 +27,7 @@ TIMEOUT_S = 60
 #: Marks a test that needs the shared worker but not its handle.
 with_a_worker = pytest.mark.usefixtures("worker")
 
-#: A worker that starts in a second, because only its model, which has no weights, is not real.
+#: A real worker, except for its model: that has no weights, so the worker starts in a second.
 NULL = command_of(NULL_APP)
 #: By default such a worker runs every image; with these settings it caches embeddings, as real workers do.
 CACHED = {"NAMESHOT_EMBEDDING_CACHE_BYTES": "1000000"}

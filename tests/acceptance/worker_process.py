@@ -20,7 +20,7 @@ class Worker:
 
     Args:
         source: the folder from which the process imports the worker.
-        is_forked: whether a command ``python -m …`` starts as a `Fork`, which costs a tenth of a new process.
+        is_new: whether ``python -m …`` starts as a new process, not as a `Fork`, which costs a tenth of that.
 
     Attributes:
         log_file: the file with everything that the worker printed.
@@ -33,14 +33,14 @@ class Worker:
         command: tuple[str, ...] = (),
         source: Path = ROOT,
         *,
-        is_forked: bool = False,
+        is_new: bool = False,
     ) -> None:
         self.log_file = folder / "worker.log"
         self._ready_file = folder / "ready"
         self._settings = settings
         self._source = source
         self._command = command or (sys.executable, "-m", "celery", "-A", "worker", "worker", "-n", f"{folder.name}@%h")
-        self._is_forked = is_forked and self._command[:2] == (sys.executable, "-m")
+        self._is_forked = not is_new and source == ROOT and self._command[:2] == (sys.executable, "-m")
         self.process = self._start()
 
     def _start(self) -> Process:

@@ -89,7 +89,7 @@ def number_of(job_id: str) -> int:
 
 
 def is_of_our_client(job_id: str) -> bool:
-    """Return whether our client sends the job; only then can a client tell that the job is lost."""
+    """Return whether our client sends the job. A plain client claims no id, so its lost job looks as if it waited."""
     return job(0, number_of(job_id)).sender == "client"
 
 

@@ -31,7 +31,7 @@ def images(file: Path, column: str) -> list[tuple[int, str]]:
         ("http://a/1,2\t7\n", "1", [(1, "http://a/1,2")]),
     ],
 )
-def test_a_column_number_drops_no_row_that_holds_an_image(
+def test_with_a_column_number_a_first_row_that_holds_an_image_is_not_taken_for_a_header(
     text: str, column: str, expected: list[tuple[int, str]], tmp_path: Path
 ) -> None:
     (tmp_path / "beside").touch()

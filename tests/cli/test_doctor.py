@@ -45,6 +45,39 @@ def test_without_a_worker_the_doctor_says_how_to_start_one(with_valkey: Home) ->
     assert "`nameshot worker`" in found["workers"]["advice"]
 
 
+@pytest.mark.parametrize(
+    ("leases", "unserved"),
+    [
+        (["a-host/1 takes high,bulk"], True),
+        (["a-host/1 takes high", "b-host/1 takes nothing: its device hangs"], True),
+        (["a-host/1 takes high", "b-host/1 takes default,bulk"], False),
+        (["a-host/1 takes high", "b-host/1"], False),
+    ],
+)
+def test_a_queue_that_no_worker_takes_from_is_broken_while_messages_wait_in_it(
+    leases: list[str], unserved: bool, with_valkey: Home, valkey: ValkeyServer
+) -> None:
+    with_valkey.run("submit", "http://example.com/a.png", "-l", "fox")
+    with valkey.connect() as broker:
+        for number, lease in enumerate(leases):
+            broker.sadd("nameshot:workers", f"a-host/1/n0{number}")
+            broker.set(f"nameshot:lease:a-host/1/n0{number}", lease)
+
+    done = with_valkey.run("doctor", "--json")
+
+    (report,) = done.json_lines
+    workers = [finding for finding in report["findings"] if finding["subject"] == "workers"]
+    broken = [finding for finding in workers if "takes jobs from" in finding["text"]]
+    assert [finding["text"] for finding in broken] == (
+        ["no worker takes jobs from nameshot.default, which holds 1 waiting message"] if unserved else []
+    )
+    assert all("add_consumer nameshot.default" in finding["advice"] for finding in broken)
+    hosts = sorted(lease.partition(" ")[0] for lease in leases)
+    assert workers[0]["text"] == f"{len(leases)} running: {', '.join(hosts)}"
+    if unserved:
+        assert done.status == 1
+
+
 def test_the_doctor_counts_the_messages_that_dead_workers_hold(with_valkey: Home, valkey: ValkeyServer) -> None:
     with_valkey.run("submit", "http://example.com/a.png", "-l", "fox")
     with valkey.connect() as broker:

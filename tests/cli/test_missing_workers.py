@@ -1,4 +1,4 @@
-"""While no worker takes jobs, a command that waits says so once on standard error."""
+"""While no worker takes jobs from its queue, a command that waits says so once on standard error."""
 
 import signal
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Home
+from tests.valkey_server import ValkeyServer
 
-SENTENCE = "nameshot: no worker takes jobs, so this command waits; start one with `nameshot worker`"
+SENTENCE = "nameshot: no worker takes jobs from the queue, so this command waits; start one with `nameshot worker`"
 URL = "https://images.example/owl.jpg"
 LABELS = ("-l", "fox", "-l", "owl")
 
@@ -18,7 +19,28 @@ def test_classify_says_that_no_worker_takes_jobs(with_valkey: Home) -> None:
     assert (done.status, done.out) == (1, "")
     notice, failure = done.err.splitlines()
     assert notice.startswith(SENTENCE)
-    assert "there is no answer yet, because no worker takes jobs, but the job continues; get its answer" in failure
+    assert (
+        "there is no answer yet, because no worker takes jobs from its queue, but the job continues; get its answer"
+        in failure
+    )
+
+
+@pytest.mark.parametrize("command", ["classify", "wait", "bulk"])
+def test_a_worker_of_other_queues_is_none(command: str, with_valkey: Home, valkey: ValkeyServer) -> None:
+    with valkey.connect() as broker:
+        broker.sadd("nameshot:workers", "a-host/1/n00")
+        broker.set("nameshot:lease:a-host/1/n00", "a-host/1 takes high")
+    (with_valkey.folder / "images").write_text(f"{URL}\n")
+    arguments = {
+        "classify": (URL, *LABELS),
+        "wait": (with_valkey.run("submit", URL, *LABELS).out.strip(),),
+        "bulk": ("images", *LABELS),
+    }
+
+    with with_valkey.start(command, *arguments[command]) as running:
+        running.wait_for(SENTENCE)
+        running.send(signal.SIGINT)
+        running.ended()
 
 
 @pytest.mark.parametrize("command", ["bulk", "evaluate"])

@@ -30,9 +30,7 @@ UNKNOWN_USER = (
         (["doctor"], ""),
     ],
 )
-def test_a_user_without_a_home_folder_is_told_which_variable_to_set(
-    arguments: list[str], words: str, home: Home
-) -> None:
+def test_a_user_without_a_home_folder_gets_no_traceback(arguments: list[str], words: str, home: Home) -> None:
     if subprocess.run([*UNKNOWN_USER, "true"], capture_output=True, check=False).returncode:
         pytest.skip("user namespaces are not available")
 
@@ -118,7 +116,7 @@ def test_commands_work_with_odd_variables(environment: dict[str, str], home: Hom
 
 
 @pytest.mark.parametrize("command", ["status", "result", "cancel", "forget"])
-def test_an_impossible_id_is_refused_by_the_name_that_the_help_uses(command: str, home: Home) -> None:
+def test_the_refusal_of_an_impossible_id_names_the_argument_as_the_help_does(command: str, home: Home) -> None:
     done = home.run(command, "a b")
 
     assert done.status == 2

@@ -82,7 +82,7 @@ def test_a_lost_job_is_forgotten_with_its_claim(client: Client, broker: redis.Re
     assert job.forget() is False
 
 
-def test_no_key_of_a_forgotten_job_is_left_and_workers_learn_which_life_to_remove(
+def test_a_forgotten_job_leaves_only_a_record_of_its_lives_and_workers_learn_which_life_to_remove(
     client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
 ) -> None:
     job = client.submit(URL, LABELS, job_id="order-17")
@@ -101,7 +101,7 @@ def test_no_key_of_a_forgotten_job_is_left_and_workers_learn_which_life_to_remov
 def test_a_message_of_an_earlier_life_never_answers_the_new_job(
     client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
 ) -> None:
-    """The message may be delivered again, or a frozen worker may hold it: in both cases this script decides."""
+    """If it is delivered again, or a frozen worker holds it, `FIRST_ANSWER_WINS` refuses its answer."""
     job = client.submit(URL + "old", LABELS, job_id="order-17")
     old_life = life_of(broker, job.id)
     worker.take()
@@ -131,7 +131,7 @@ def test_without_a_place_key_forget_takes_the_life_from_the_answer(
     assert not broker.exists("nameshot:claim:order-17")
 
 
-def test_after_a_program_dies_while_forgetting_the_id_can_be_submitted_or_forgotten_again(
+def test_an_id_can_be_submitted_or_forgotten_again_after_a_program_died_while_forgetting_it(
     client: Client, worker: StockWorker, broker: redis.Redis
 ) -> None:
     for then in ("send", "forget"):
@@ -201,7 +201,7 @@ def test_a_message_of_unknown_life_that_was_taken_before_its_job_was_forgotten_a
     assert answer(results, "order-17", "a-new-life" if life else "", now_us(results))
 
 
-def test_the_new_message_of_a_forgotten_id_is_answered_even_if_a_wrong_clock_dates_its_taking_before(
+def test_the_new_message_of_a_forgotten_id_is_answered_even_if_a_wrong_clock_says_it_was_taken_earlier(
     client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
 ) -> None:
     job = client.submit(URL, LABELS, job_id="order-17")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from producer import AsyncClient, Client, ResultTimeout
-from producer.contract.names import lease_key, workers_key
+from producer.contract.names import Queue, in_hand_key, lease_key, workers_key
 from tests.client.stock_worker import NAME
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
@@ -90,6 +90,39 @@ def test_while_a_worker_runs_the_error_says_to_try_again(wait: Wait, client: Cli
 
     assert not error.no_worker
     assert str(error) == f"job {job.id} had no answer within 1 s; it continues, so try again later."
+
+
+@pytest.mark.parametrize(
+    ("value", "queue", "no_worker"),
+    [
+        ("a-host/1 takes high,bulk", "default", True),
+        ("a-host/1 takes nothing", "default", True),
+        ("a-host/1 takes high,bulk: its device hangs", "default", True),
+        ("a-host/1 takes high,bulk", "bulk", False),
+        ("a-host/1", "default", False),  # the version before does not tell
+        ("a-host/1: it takes high", "default", False),
+        ("a-host/1 takes high,urgent", "default", False),  # a later version may have more to tell
+    ],
+)
+def test_only_workers_that_take_from_the_jobs_own_queue_count(
+    value: str, queue: Queue, no_worker: bool, wait: Wait, client: Client, lease: str, valkey: ValkeyServer
+) -> None:
+    job = client.submit(URL, LABELS, queue=queue)
+    with valkey.connect() as connection:
+        connection.set(lease, value)
+
+    assert wait(job.id, 1.0).no_worker is no_worker
+
+
+def test_a_job_that_a_worker_holds_lacks_no_worker_even_if_its_queue_does(
+    wait: Wait, client: Client, lease: str, valkey: ValkeyServer
+) -> None:
+    job = client.submit(URL, LABELS)
+    with valkey.connect() as connection:
+        connection.set(lease, "a-host/1 takes nothing")
+        connection.hset(in_hand_key("nameshot"), job.id, NAME)
+
+    assert not wait(job.id, 1.0).no_worker
 
 
 @pytest.mark.parametrize("timeout", [0, 0.3])

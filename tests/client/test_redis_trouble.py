@@ -169,6 +169,14 @@ def test_a_redis_user_without_the_right_to_run_scripts_is_named_as_the_cause(own
         assert "does not permit this user" in unavailable(CALLS["submit"], client)
 
 
+def test_a_user_who_may_not_begin_a_transaction_is_told_which_right_is_missing(own_valkey: ValkeyServer) -> None:
+    own_valkey.permit("producer", without=("multi",))
+    with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
+        sentence = unavailable(lambda client: client.job("a").status(), client)
+
+    assert "refused MULTI; use a user who may run it, create new rules with `nameshot acl`" in sentence
+
+
 def test_a_redis_without_memory_queues_no_job_and_claims_no_id(own_valkey: ValkeyServer) -> None:
     with (
         own_valkey.connect() as connection,

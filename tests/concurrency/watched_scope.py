@@ -12,7 +12,7 @@ LONG_S = 600.0
 
 
 class WatchedScope(CancelScope):
-    """Ends after any test, unless it has a deadline.
+    """A scope whose deadline is later than the end of any test, unless the test gives another.
 
     Attributes:
         waits: set once the job begins to wait for a future.

@@ -23,7 +23,7 @@ from worker.model.pixels import PIXELS
 
 GEOMETRIES = {
     "CLIP's": Geometry(224, Image.Resampling.BICUBIC, (224, 224)),
-    "a square": Geometry((35, 40), Image.Resampling.BILINEAR, None),
+    "a fixed height and width": Geometry((35, 40), Image.Resampling.BILINEAR, None),
     "transparency stays": Geometry(None, Image.Resampling.BICUBIC, (9, 9), paints_white=False),
     "in two steps": Geometry(12, Image.Resampling.BICUBIC, (12, 12), reducing_gap=2.0),
     "none": None,

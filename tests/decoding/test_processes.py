@@ -40,7 +40,7 @@ ATTEMPTS = {
 }
 
 
-#: Makes decoders behave as without the extra ``heic``; only with it may they start threads.
+#: Makes decoders behave as if the extra ``heic`` were missing; they may start threads only with that extra.
 WITHOUT_HEIC = "from worker.decoding import child\nchild.register_heif = lambda: False\n"
 
 
@@ -103,7 +103,7 @@ def test_with_heic_a_decoder_may_start_threads_but_no_process(make_pool: MakePoo
     assert code_of(processes, HOSTILE) == "undecodable"
 
 
-def test_a_decoder_has_an_empty_environment_only_its_own_descriptors_and_limits(make_pool: MakePool) -> None:
+def test_a_decoder_has_no_variable_of_the_worker_only_its_own_descriptors_and_limits(make_pool: MakePool) -> None:
     os.environ["NAMESHOT_CANARY"] = "CANARY"
     try:
         (pid,) = make_pool(without_heic()).pids
@@ -218,7 +218,7 @@ def test_cancelling_an_image_that_was_already_decoded_kills_no_process(make_pool
     assert pool.pids == before
 
 
-def test_an_image_whose_decoder_is_killed_from_outside_fails_with_a_retryable_code(make_pool: MakePool) -> None:
+def test_an_image_whose_decoder_gets_sigkill_from_outside_fails_with_a_retryable_code(make_pool: MakePool) -> None:
     pool = make_pool(taken_over(ENDLESS))
 
     with ThreadPoolExecutor(1) as thread:
@@ -263,10 +263,10 @@ def test_signals_that_a_supervisor_sends_to_all_processes_end_no_decoder(make_po
     assert pool.pids == [pid]
 
 
-def test_an_image_whose_decoder_is_ended_from_outside_is_decoded_by_another(
+def test_an_image_whose_decoder_ends_by_another_signal_is_decoded_by_another_decoder(
     make_pool: MakePool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first decoder dies by a signal that decoders ignore, as can happen to one that has just been started."""
+    """A decoder that has just started does not ignore signals yet, so the image is not to blame for its end."""
     first = tmp_path / "first"
     first.touch()
     options = taken_over(

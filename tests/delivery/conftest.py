@@ -1,4 +1,4 @@
-"""Real workers that start in a second, because only their model, which has no weights, is not real."""
+"""Real workers with a null model; as it has no weights to load, they start in a second."""
 
 import socket
 import sys
@@ -81,7 +81,13 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
     with ExitStack() as stack:
 
         def start(
-            name: str, app: str = NULL_APP, *, prefix: tuple[str, ...] = (), is_ready: bool = True, **settings: str
+            name: str,
+            app: str = NULL_APP,
+            *,
+            prefix: tuple[str, ...] = (),
+            options: tuple[str, ...] = (),
+            is_ready: bool = True,
+            **settings: str,
         ) -> Worker:
             folder = tmp_path / name
             folder.mkdir()
@@ -93,8 +99,7 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
                     "NAMESHOT_METRICS_PORT": "0",
                     **settings,
                 },
-                (*prefix, *command_of(app), "-n", f"{name}@%h"),
-                is_forked=True,
+                (*prefix, *command_of(app), "-n", f"{name}@%h", *options),
             )
             stack.enter_context(worker)
             if is_ready:

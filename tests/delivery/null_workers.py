@@ -50,7 +50,7 @@ class SupervisedWorker:
         folder = self._folder / str(self.starts)
         folder.mkdir(parents=True)
         command = (sys.executable, "-m", "celery", "-A", "tests.chaos.null_worker", "worker", "-n", f"{self.starts}@%h")
-        return Worker(folder, self._settings, command, is_forked=True)
+        return Worker(folder, self._settings, command)
 
     def _supervise(self) -> None:
         while True:
@@ -67,6 +67,6 @@ class SupervisedWorker:
 
     def __exit__(self, *_: object) -> None:
         self._ends = True
-        while self._thread.is_alive():  # a worker that died just before may have a successor
+        while self._thread.is_alive():  # also ends the successor of a worker that died just now
             self.worker.stop()
             self._thread.join(0.1)

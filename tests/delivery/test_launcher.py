@@ -1,6 +1,7 @@
 """``nameshot worker`` restarts workers that die, but not those that cannot work, and ends with all its processes."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -130,6 +131,25 @@ def test_an_unusable_setting_is_reported_once_and_the_worker_is_not_restarted(
     assert launcher.log.count(setting) == 1
     assert "starting it again" not in launcher.log
     assert "Traceback" not in launcher.log
+
+
+def test_a_folder_of_the_ready_file_that_is_removed_is_created_again_and_ends_no_worker(
+    launch: Launch, client: Client, origin: Origin, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    launcher = launch(NAMESHOT_READY_FILE=str(folder / "ready"))
+    eventually((folder / "ready").exists)
+
+    shutil.rmtree(folder)
+    eventually((folder / "ready").exists)
+    shutil.rmtree(folder)
+    os.kill(workers_of(launcher)[0], signal.SIGKILL)
+
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
+    eventually((folder / "ready").exists)
+    assert launcher.log.count(f"the folder {folder} was removed: created it again") == 2
+    assert launcher.stop() == 0
 
 
 def test_a_worker_that_starts_while_redis_is_down_waits_for_it(

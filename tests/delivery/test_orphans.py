@@ -1,12 +1,17 @@
 """If a connection breaks at the wrong moment, Redis records that a worker holds a message that it never received."""
 
+import pytest
+
 from producer import Client
+from producer.broker.scripting import digest
 from producer.contract.names import in_flight_key, in_hand_key
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
+from tests.delivery.meddling_link import MeddlingLink
 from tests.delivery.slow_link import SlowLink
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
+from worker.delivery.scripts import ACKNOWLEDGE
 from worker.delivery.times import Times
 
 LABELS = ["fox", "bear"]
@@ -44,6 +49,26 @@ def test_a_job_whose_acknowledgement_was_cut_off_is_acknowledged_and_keeps_its_a
         eventually(lambda: not broker.llen("nameshot.default"))
 
     assert job.result(timeout=TIMEOUT_S) == answer
+
+
+@pytest.mark.parametrize("reply", [b"", b"?\r\n"])
+def test_a_failed_acknowledgement_is_one_sentence_in_the_log_and_the_job_keeps_its_answer(
+    reply: bytes, start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    with MeddlingLink(own_valkey.port, digest(ACKNOWLEDGE).encode()) as link, own_valkey.connect() as broker:
+        link.replies += [reply] * 8  # more than redis-py's own attempts
+        url = own_valkey.url(0, "worker").replace(f":{own_valkey.port}/", f":{link.port}/")
+        worker = start_worker("cut-off", NAMESHOT_BROKER_URL=url)
+        job = client.submit(origin.url("/owl.png"), LABELS)
+        answer = job.result(timeout=TIMEOUT_S)
+        eventually(lambda: "could not acknowledge a message" in worker.log)
+        link.replies.clear()
+        (name,) = broker.smembers("nameshot:workers")
+        eventually(lambda: not broker.hlen(in_flight_key("nameshot", name.decode())))
+
+        assert job.result(timeout=TIMEOUT_S) == answer
+        assert "CRITICAL" not in worker.log
+        assert "Traceback" not in worker.log
 
 
 def test_a_message_that_takes_long_to_arrive_is_not_counted_as_lost(

@@ -33,7 +33,7 @@ WRITES = sorted(
     & {"del", "expire", "hdel", "hincrby", "hset", "lpop", "lpush", "lrem", "rpop", "rpush", "set", "zadd", "zrem"}
     | {"decr", "incr", "srem"}
 )
-#: A wrong type that a foreign program could store under each key to which a message moves.
+#: A wrong type that a foreign program could store under each key that the scripts write.
 WRONG = {
     QUEUE: "string",
     RUNG: "string",
@@ -170,7 +170,7 @@ def test_a_message_is_not_lost_whichever_key_holds_another_type(
         admin.flushall()
         lie(admin)
         if admin.exists(key):
-            continue  # this key holds the message itself
+            continue  # this key is part of the state from which the message moves
         admin.set(key, "junk") if kind == "string" else admin.lpush(key, "junk")
         with suppress(redis.RedisError):
             go(worker)

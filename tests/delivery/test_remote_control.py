@@ -60,6 +60,24 @@ def ask(operator: Celery, command: str, **arguments: Any) -> Any:
     return told
 
 
+def test_a_worker_says_in_its_lease_from_which_queues_it_takes(
+    start_worker: StartWorker, operator: Celery, broker: redis.Redis
+) -> None:
+    worker = start_worker("choosy", options=("-Q", "nameshot.high,nameshot.default"))
+    where = f"{os.uname().nodename}/{worker.process.pid} takes "
+
+    def says(queues: str) -> bool:
+        (lease,) = broker.keys("nameshot:lease:*")
+        return broker.get(lease) == f"{where}{queues}".encode()
+
+    eventually(lambda: says("high,default"))
+    for queue in ("nameshot.high", "nameshot.default"):
+        assert "ok" in ask(operator, "cancel_consumer", queue=queue)
+    eventually(lambda: says("nothing"))
+    assert "ok" in ask(operator, "add_consumer", queue="nameshot.bulk")
+    eventually(lambda: says("bulk"))
+
+
 @pytest.mark.parametrize("arguments", [("inspect", "ping"), ("status",)])
 def test_celery_s_usual_health_checks_find_a_healthy_worker(
     start_worker: StartWorker, celery_tool: Tool, arguments: tuple[str, ...]

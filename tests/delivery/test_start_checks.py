@@ -30,7 +30,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
         def worker(*arguments: str, command: tuple[str, ...] = COMMAND, **settings: str) -> Worker:
             environment = {"NAMESHOT_METRICS_PORT": "0", **settings}
-            return stack.enter_context(Worker(tmp_path, environment, (*command, *arguments)))
+            return stack.enter_context(Worker(tmp_path, environment, (*command, *arguments), is_new="-P" in arguments))
 
         yield worker
 
@@ -47,6 +47,8 @@ def refused(worker: Worker) -> str:
     [
         (("-P", "solo"), {}, "the pool solo cannot be used"),
         (("--pool=processes",), {}, "the pool prefork cannot be used"),
+        (("-P", "prefork"), {}, "the pool prefork cannot be used"),
+        ((), {"CELERY_WORKER_POOL": "prefork"}, "the pool prefork cannot be used"),
         (("-P", "custom"), {"CELERY_CUSTOM_WORKER_POOL": "celery.concurrency.solo:TaskPool"}, "the pool solo"),
         ((), {"CELERY_WORKER_POOL": "solo"}, "the pool solo cannot be used"),
         (("--", "task.acks_late=0"), {}, "task_acks_late cannot be changed"),

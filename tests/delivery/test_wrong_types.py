@@ -52,7 +52,7 @@ def test_a_job_that_cannot_be_postponed_waits_in_its_queue_and_runs_at_its_time(
 
 
 @pytest.mark.parametrize("broken", [["dead-letters"], ["dead-letters", "postponed"]])
-def test_a_job_that_can_neither_be_answered_nor_stored_as_a_dead_letter_stays_in_the_queue(
+def test_a_job_that_can_neither_be_answered_nor_stored_as_a_dead_letter_is_kept(
     broken: list[str],
     start_worker: StartWorker,
     own_valkey: ValkeyServer,

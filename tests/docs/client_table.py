@@ -7,7 +7,9 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from producer import AsyncClient, AsyncJob, Client, Job, Result, Score
+from producer import AsyncClient, AsyncJob, Client, Job, Result, Score, settings
+from producer.contract import image_url, job, labels
+from producer.messages import submission
 
 #: The name of a handle in the table, and its blocking and asyncio class.
 HANDLES: Final = {"client": (Client, AsyncClient), "job": (Job, AsyncJob)}
@@ -116,4 +118,26 @@ def _lowered(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]
 
 
-TABLES = {"client": methods, "awaited": awaited, "result": result}
+def limits() -> str:
+    """Return one row per limit of a job's arguments, and of a client's."""
+    days = submission.MAX_EXPIRES_IN_S / 86_400
+    rows = {
+        "URL": f"{image_url.MAX_URL_CHARACTERS:,} characters, once it is percent-encoded",
+        "candidate labels": f"1 to {labels.MAX_LABELS:,}, each of 1 to {labels.MAX_LABEL_CHARACTERS} characters, "
+        f"together {labels.MAX_LABELS_BYTES:,} bytes of UTF-8",
+        "templates": f"1 to {labels.MAX_TEMPLATES}, each of at most {labels.MAX_TEMPLATE_CHARACTERS} characters",
+        "prompt (a label in a template)": "as many tokens as the model reads; the worker's error names the label",
+        "`top_k`": f"1 to {len(str(job.MAX_TOP_K))} digits",
+        "`job_id`": "1 to 128 characters",
+        "`expires_in`": f"more than 0 s, at most {days:.0f} days",
+        "`retries`": f"0 to {job.MAX_RETRIES}",
+        "`images_per_message`": f"1 to {job.MAX_IMAGES_PER_MESSAGE}, and at most {job.MAX_SCORES_PER_MESSAGE:,} scores "
+        "in one answer",
+        "`result_ttl`": f"1 to {settings.MAX_RESULT_TTL_S:,} s",
+        "`max_queue`": f"1 to {settings.MAX_QUEUE:,} messages; those that have expired count until a worker takes them",
+        "`queue_prefix`": "1 to 64 of the characters `A-Za-z0-9_-`",
+    }
+    return "\n".join(["| what | limit |", "| --- | --- |", *(f"| {what} | {limit} |" for what, limit in rows.items())])
+
+
+TABLES = {"client": methods, "awaited": awaited, "result": result, "limits": limits}

@@ -38,6 +38,4 @@ def replaced(pictures: str, valkey_of_this_run: ValkeyServer, monkeypatch: pytes
     return {
         "http://127.0.0.1:8000": pictures,
         "https://example.com/owl.jpg": f"{pictures}/pictures/owl.png",
-        "redis://localhost:6379/0": valkey_of_this_run.broker_url,
-        "redis://localhost:6379/1": valkey_of_this_run.result_backend,
     }

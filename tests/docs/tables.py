@@ -72,11 +72,12 @@ def speed() -> str:
         f"{row['ahead']:.1f}× the jobs/s of {row['name']} with {labels} labels"
         for labels, row in best_peer(report["rows"], "nameshot").items()
     )
+    loop = f"{single['of_loop']:.0%} of a hand-written loop over files in memory"
     return (
         f"**Speed**: on {report['machine']['cores']} CPU cores with a randomly initialised {report['model']}, the "
-        f"whole system, from HTTP to result, answers {single['jobs_per_s']:.1f} jobs/s, {single['of_loop']:.0%} of a "
-        f"hand-written loop over files in memory; clients that each wait for one job get {best}, the fastest "
-        "alternatives measured ([benchmarks](benchmarks/README.md); no GPU was measured yet)."
+        f"whole system, from HTTP to result, answers {single['jobs_per_s']:.1f} jobs/s, {loop}. When "
+        f"each client waits for its job, it answers {best}, the fastest alternatives measured "
+        "([benchmarks](benchmarks/README.md); no GPU was measured yet)."
     )
 
 

@@ -147,12 +147,24 @@ def test_responses_say_when_callers_should_try_again(
         client.cancel(f"first-of-{name}")
         cancelled = call(f"first-of-{name}")
 
-    # Only the FastAPI recipe waits long enough for the client to check for workers.
-    assert (waiting[0], waiting[2]["Retry-After"]) == (503 if recipe is fastapi else 202, "1")
+    assert (waiting[0], waiting[2]["Retry-After"]) == (202, "1")
     assert waiting[1] == {"error": "ResultTimeout"}
     assert (full[0], full[1]["error"]) == (503, "QueueFull")
     assert int(full[2]["Retry-After"]) > 0
     assert (cancelled[0], cancelled[1]["error"]) == (410, "JobCancelled")
+
+
+def test_a_job_that_failed_is_sent_again_by_the_next_request(recipe: Recipe, pictures: str) -> None:
+    upload_id = f"again-for-{recipe.__name__}"
+
+    with recipe() as call, Client() as client:
+        call(upload_id, f"{pictures}/pictures/expired.png")
+        client.job(upload_id).answer(ANSWER_TIMEOUT_S)
+        assert call(upload_id)[0] == 422
+
+        assert call(upload_id, f"{pictures}/pictures/owl.png")[:2] == (202, {"id": upload_id})
+        client.job(upload_id).result(ANSWER_TIMEOUT_S)
+        assert call(upload_id)[1]["label"] == "owl"
 
 
 def test_while_redis_is_down_responses_say_so_without_its_address(

@@ -28,7 +28,7 @@ def read(message: Any) -> TaskMessage:
     return read_message(envelope["headers"], envelope["content-type"], envelope["body"], datetime.now(UTC))
 
 
-def test_the_message_is_the_client_s_except_for_sender_and_time(valkey: ValkeyServer) -> None:
+def test_the_message_is_the_client_s_except_for_sender_time_and_delivery_tag(valkey: ValkeyServer) -> None:
     with Client(valkey.broker_url, valkey.result_backend) as client, valkey.connect() as broker:
         client.submit("https://images.example/owl.jpg", ["fox", "owl"], job_id="owl-1")
         sent = json.loads(broker.lindex("nameshot.default", 0))

@@ -1,4 +1,4 @@
-"""A job may have 1,000 labels in 100 templates; other jobs hardly wait for it, and its prompts end with it."""
+"""A job may have 1,000 labels in 100 templates; others hardly wait for it, and its prompts are dropped when it ends."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence

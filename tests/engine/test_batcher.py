@@ -108,7 +108,7 @@ def test_only_items_with_equal_keys_share_a_batch_and_all_items_run(batcher: Bat
 WEIGHTS = {"high": 16, "default": 4, "bulk": 1}
 
 
-def test_while_more_items_wait_than_fit_ranks_share_batches_by_weight(batcher: Batcher, device: Device) -> None:
+def test_ranks_share_batches_by_weight_while_more_items_wait_than_fit(batcher: Batcher, device: Device) -> None:
     queue = batcher.add_queue("images", device.run, max_batch=7, weights=WEIGHTS)
     device.hold()
     queue.submit("first", rank="high")
@@ -210,7 +210,7 @@ def test_after_a_final_error_no_item_of_the_batch_runs_again(batcher: Batcher, d
     def run(items: Sequence[object]) -> list[object]:
         done = device.run(items)
         if len(items) > 4:
-            raise ValueError("any error that is halved")
+            raise ValueError("any error after which the batch is halved")
         if "fatal" in items:
             raise ConnectionError
         return done
@@ -310,7 +310,7 @@ def test_a_lone_batch_may_use_the_whole_device_and_several_share_it(device: Devi
     batcher.close(TIMEOUT_S)
 
 
-def test_a_queue_serves_all_its_ranks_even_if_the_target_is_for_another(batcher: Batcher, device: Device) -> None:
+def test_a_queue_serves_its_ranks_even_if_only_another_rank_is_promised(batcher: Batcher, device: Device) -> None:
     size = BatchSize(promised=("urgent",))
     queue = batcher.add_queue("images", device.run, max_batch=8, weights={"bulk": 1}, size=size)
 

@@ -79,7 +79,7 @@ class Engines:
             real, max_batch=max_batch, on_device_lost=lambda: None, around_batch=DeviceUse().around
         )
         server = Server(engine, *info_for(real, max_batch), self.path)
-        server.start()
+        server.keep_listening()
         self._ends += [engine.close, server.close]
         return server
 

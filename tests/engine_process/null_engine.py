@@ -28,7 +28,7 @@ from worker.model.interface import DeviceLostError, Float32, Prepared
 POISON = 13
 #: The first byte of an image that breaks the device: its batch and all later ones fail, as after an illegal address.
 BREAKS = 14
-#: The first byte of an image that freezes the process, as the kernel does if a driver hangs in it.
+#: The first byte of an image that suspends the process, as if it were stuck inside a driver that hangs.
 FREEZES = 15
 #: The first byte of an image that hangs in native code while it holds Python's lock.
 HOLDS_THE_LOCK = 16

@@ -63,10 +63,10 @@ def test_the_launcher_is_ready_while_every_front_is(tmp_path: Path) -> None:
 
 def test_the_folder_of_the_sockets_is_private_and_is_deleted_in_the_end() -> None:
     with private_folder() as folder:
-        assert folder.stat().st_mode & 0o777 == 0o700
-        (folder / "engine-0").touch()
+        assert folder.path.stat().st_mode & 0o777 == 0o700
+        (folder.path / "engine-0").touch()
 
-    assert not folder.exists()
+    assert not folder.path.exists()
 
 
 def test_a_temporary_folder_that_cannot_hold_a_socket_is_reported_in_one_sentence(

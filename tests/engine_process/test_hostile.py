@@ -13,6 +13,7 @@ from tests.eventually import eventually
 from tests.processes.programs import kill, run_python
 from worker.engine_process import frames, front_connection
 from worker.engine_process.frames import HEAD, IMAGE_HEAD, frame, json_frame
+from worker.engine_process.link import ask_info
 
 SLOTS = 2
 PIXELS = json.dumps([["pixels", "|u1", [32, 32, 3]]]).encode()
@@ -200,3 +201,18 @@ def descriptors() -> int:
 def memories() -> int:
     """Return how many pieces of shared memory this process has mapped."""
     return Path("/proc/self/maps").read_text().count("memfd:nameshot-images")
+
+
+@pytest.mark.skipif("os.geteuid() != 0")
+def test_a_front_speaks_to_no_engine_of_another_user(tmp_path: Path) -> None:
+    """The folder of the sockets may have been removed, and one of that name created by another user."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(tmp_path / "engine"))
+        os.seteuid(12345)  # the kernel notes who calls listen()
+        try:
+            listener.listen()
+        finally:
+            os.seteuid(0)
+
+        with pytest.raises(PermissionError, match="user 12345 listens"):
+            ask_info(tmp_path / "engine")

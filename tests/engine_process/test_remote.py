@@ -1,8 +1,9 @@
 """Through a socket and shared memory, an engine gives the same vectors, batches and failures as in one process."""
 
+import shutil
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +213,47 @@ def test_a_front_notices_that_the_next_engine_has_another_model(
 
     assert other.wait(TIMEOUT_S)
     assert front.unavailable_reason
+
+
+@pytest.mark.parametrize("removed", ["the socket", "its folder"])
+def test_an_engine_whose_socket_was_removed_listens_again_and_keeps_its_fronts(
+    removed: str, model: GatedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "sockets"
+    folder.mkdir()
+    with ThreadPoolExecutor(4) as threads:
+        engines = Engines(folder, threads)
+        server = engines.serve(model)
+        front = engines.front()
+        if removed == "its folder":
+            shutil.rmtree(folder)
+            for _ in range(2):
+                server.keep_listening()
+            folder.mkdir()
+        else:
+            engines.path.unlink()
+        for _ in range(2):
+            server.keep_listening()
+
+        next_front = engines.front()
+
+        for each in (front, next_front):
+            assert engines.ask(each, image(model, 1)).result(TIMEOUT_S).batch_size == 1
+        assert [record.levelname for record in caplog.records if record.name.endswith("serving")] == (
+            ["WARNING"] if removed == "the socket" else ["ERROR", "WARNING"]
+        )
+        engines.close()
+    assert not engines.path.exists()
+
+
+def test_an_engine_starts_while_its_folder_is_away(model: GatedModel, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        engines = Engines(tmp_path / "sockets", threads)
+        server = engines.serve(model)
+        assert not engines.listens()
+
+        (tmp_path / "sockets").mkdir()
+        server.keep_listening()
+
+        assert engines.listens()
+        engines.close()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -169,6 +170,30 @@ def test_while_its_engine_is_down_a_front_is_not_ready_and_takes_no_job(
     assert job.result(timeout=TIMEOUT_S).ranking
     eventually(lambda: readiness() == [(200, "ok\n")] * 2)
     eventually(lambda: launcher.is_ready)
+
+
+@pytest.mark.parametrize("removed", ["the socket", "the folder"])
+def test_what_a_cleaner_of_old_files_removes_is_there_again_for_the_next_engine_and_front(
+    removed: str, launcher: Worker, client: Client, origin: Origin, folder: Path
+) -> None:
+    (sockets,) = folder.glob("nameshot-*")
+    before, log_before = children(launcher), len(launcher.log)
+    if removed == "the folder":
+        shutil.rmtree(sockets)
+        os.kill(before["engine"][0], signal.SIGKILL)
+    else:
+        (sockets / "engine-0").unlink()
+    os.kill(before["fronts"][0], signal.SIGKILL)
+
+    jobs = [client.submit(url, LABELS) for url in pictures(origin, 20)]
+    assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
+    eventually(lambda: readiness() == [(200, "ok\n")] * 2, lambda: launcher.log[log_before:])
+    eventually(lambda: launcher.is_ready)
+    assert launcher.log[log_before:].count(f"{removed} {sockets}") == 1
+    assert "NAMESHOT_READY_FILE" not in launcher.log[log_before:]
+    assert sockets.stat().st_mode & 0o777 == 0o700
+    if removed == "the socket":
+        assert children(launcher)["engine"] == before["engine"]
 
 
 @pytest.mark.thorough  # in `make test`, test_frozen.py does the same with shorter times

@@ -1,6 +1,7 @@
-"""A server may be as slow as a download's timeout allows: no other limit ends the download sooner.
+"""A server may be slow: the limits on connecting and on silence grow with a download's timeout.
 
-Here the limits for short timeouts are small, so that one second exceeds each of them.
+`little_patience` reduces the limits that hold for short timeouts to 0.1 s. A download with a long timeout must all the
+same survive a second of silence.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from tests.fuzz.runs import TARGETS, fuzz, read_finding, replay
 def main() -> int:
     """Fuzz the chosen targets, or replay a finding; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"{', '.join(TARGETS)} (all of them)")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"{', '.join(TARGETS)} (default: all)")
     parser.add_argument("--seconds", type=float, default=600.0, help="in total (%(default)g)")
     parser.add_argument("--seed", type=int, default=1, help="of the generated inputs (%(default)s)")
     parser.add_argument("--folder", type=Path, default=Path(".fuzz"), help="for findings (%(default)s)")

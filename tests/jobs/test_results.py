@@ -8,6 +8,7 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producer.broker.dialling import MAX_CONNECTIONS
 from producer.broker.urls import endpoint
 from tests.valkey_server import ValkeyServer
 from worker.delivery.outages import is_outage
@@ -37,6 +38,10 @@ def test_any_json_value_is_read_back_as_it_was(backend: FirstAnswerBackend, valu
 
 def test_half_a_surrogate_pair_is_written_as_celery_writes_it(backend: FirstAnswerBackend) -> None:
     assert backend.decode(backend.encode({"message": "\ud83e"})) == {"message": "\ud83e"}
+
+
+def test_hundreds_of_threads_may_store_answers_at_once(backend: FirstAnswerBackend) -> None:
+    assert backend.client.connection_pool.max_connections == MAX_CONNECTIONS
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\xff\xfe", b"[" * 100_000, b"7", b"null", b"9" * 5_000])

@@ -70,7 +70,7 @@ def test_the_garbage_collector_of_a_ready_worker_skips_what_it_has_loaded(
     settings = {**own_valkey.settings("worker"), "NAMESHOT_METRICS_PORT": "0", "SETTLED_FILE": str(written)}
     command = (sys.executable, "-m", "celery", "-A", "tests.runtime.settled_app", "worker", "-n", "settled@%h")
 
-    with Worker(tmp_path, settings, command) as worker:
+    with Worker(tmp_path, settings, command, is_new=True) as worker:
         worker.wait_until_ready()
         # The worker counts as ready a moment before this app's signal handler runs, so read the file after the stop.
         assert worker.stop() == 0

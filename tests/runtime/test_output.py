@@ -1,4 +1,4 @@
-"""If a log's reader stalls, lines are lost, but neither the process nor others that write to the log wait long."""
+"""If a log's reader stalls, lines are lost, but no part of the process that logs waits long."""
 
 import os
 import pty
@@ -15,7 +15,7 @@ import pytest
 from tests.eventually import eventually
 from worker.runtime.output import PATIENCE_S
 
-#: Far longer than the program takes, and far shorter than a stalled reader.
+#: Far longer than the program takes; if it waited for a stalled reader, it would not end in this time.
 TIMEOUT_S = 30
 LOGS = """
 import faulthandler, logging, os, pathlib, sys, time
@@ -53,14 +53,14 @@ def all_of(read: int) -> str:
     return b"".join(parts).decode()
 
 
-def test_a_pipe_without_a_reader_delays_a_process_only_briefly(tmp_path: Path) -> None:
+def test_a_pipe_that_no_process_reads_delays_a_process_only_briefly(tmp_path: Path) -> None:
     read, write = os.pipe()
     took = tmp_path / "took"
 
     with logging_to(write, took, rest="sys.stdin.readline()") as process:
         eventually(lambda: took.exists() and took.read_text())
         assert float(took.read_text()) < PATIENCE_S + 3
-        assert os.get_blocking(write), "the other writers of the pipe still wait for its reader"
+        assert os.get_blocking(write), "the process made the pipe non-blocking for its other writers"
         os.close(write)
         begun = os.read(read, 1 << 16).decode()
         assert process.stdin
@@ -98,7 +98,7 @@ def test_a_suspended_terminal_delays_a_process_only_briefly(tmp_path: Path) -> N
     os.close(main)
 
 
-def test_a_socket_without_a_reader_delays_a_process_only_briefly(tmp_path: Path) -> None:
+def test_a_socket_that_no_process_reads_delays_a_process_only_briefly(tmp_path: Path) -> None:
     read, write = socket.socketpair()
     with read, write, logging_to(write.fileno(), tmp_path / "took", lines=10_000) as process:
         assert process.wait(TIMEOUT_S) == 7
@@ -106,6 +106,6 @@ def test_a_socket_without_a_reader_delays_a_process_only_briefly(tmp_path: Path)
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/dev/null"])
-def test_a_process_goes_on_without_a_log_that_cannot_be_written(path: str, tmp_path: Path) -> None:
+def test_a_process_goes_on_if_its_log_is_full_or_discarded(path: str, tmp_path: Path) -> None:
     with Path(path).open("wb") as full, logging_to(full.fileno(), tmp_path / "took") as process:
         assert process.wait(TIMEOUT_S) == 7

@@ -13,7 +13,7 @@ ALLOW = """
 import resource, sys
 from worker.runtime.shortages import allow_open_files
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-allow_open_files({images})
+allow_open_files({images}, {images})
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 
@@ -48,14 +48,14 @@ def run(**values: int) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_limit_of_open_files_is_raised_to_the_system_s_maximum() -> None:
-    done = run(soft=64, hard=512, images=100)
+    done = run(soft=64, hard=1_024, images=100)
 
-    assert (done.returncode, done.stdout) == (0, "512\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "1024\n"), done.stderr
 
 
 def test_a_concurrency_that_needs_more_open_files_than_the_system_permits_is_refused_in_one_sentence() -> None:
     done = run(soft=64, hard=256, images=300)
 
     assert done.returncode == 1
-    assert "300 images in flight (NAMESHOT_CONCURRENCY) need up to 700 open files" in done.stderr
+    assert "300 images in flight (NAMESHOT_CONCURRENCY) need up to 2,200 open files" in done.stderr
     assert "this system permits 256" in done.stderr

@@ -110,7 +110,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
             poison = {f"poison-{number}": 3 for number in range(2)}
             with valkey.connect() as broker:
                 broker.hset("nameshot:suspects", mapping={**poison, **{f"alone {job_id}": 3 for job_id in poison}})
-            with Worker(folder, settings, (*COMMAND, "-n", "teller@%h", "-l", "DEBUG")) as worker:
+            with Worker(folder, settings, (*COMMAND, "-n", "teller@%h", "-l", "DEBUG"), is_new=True) as worker:
                 worker.wait_until_ready()
                 yield _live(
                     Scene(

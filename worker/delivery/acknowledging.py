@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import QoS as VirtualQoS
 
 from worker.delivery.moves import acknowledge, give_back
+from worker.delivery.outages import describe, is_outage
+
+logger = logging.getLogger(__name__)
 
 
 class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
@@ -20,7 +27,8 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
     def ack(self, delivery_tag: str) -> None:
         """Delete a held message."""
         try:
-            acknowledge(self.channel.holding, self.channel.keys, delivery_tag)
+            with _outliving_outages("acknowledge a message", "a worker takes it again, and its job keeps its answer"):
+                acknowledge(self.channel.holding, self.channel.keys, delivery_tag)
         finally:  # if Redis still holds the message, `Lease` requeues it as an orphan
             VirtualQoS.ack(self, delivery_tag)
 
@@ -28,7 +36,8 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
         """Delete a held message, or requeue it at the front of its queue."""
         if requeue:
             try:
-                give_back(self.channel.holding, self.channel.keys, delivery_tag)
+                with _outliving_outages("requeue a message", "this worker requeues it later"):
+                    give_back(self.channel.holding, self.channel.keys, delivery_tag)
             finally:
                 VirtualQoS.ack(self, delivery_tag)
         else:
@@ -44,3 +53,14 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
 
     def restore_visible(self, *_: Any, **__: Any) -> None:
         """Restore nothing: there is no visibility timeout; `worker.delivery.lease` reclaims messages instead."""
+
+
+@contextmanager
+def _outliving_outages(what: str, instead: str) -> Iterator[None]:
+    """Log one sentence if Redis is unreachable; Celery would log a critical error with a traceback."""
+    try:
+        yield
+    except redis.RedisError as error:
+        if not is_outage(error):
+            raise
+        logger.warning("could not %s (%s): %s", what, describe(error), instead)

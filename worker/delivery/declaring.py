@@ -17,10 +17,12 @@ from typing import Any, Final
 import click
 from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
+from redis.exceptions import InvalidResponse
 
 from producer.contract.names import QUEUES, queue_name
 from producer.errors import NameshotError
 from worker.delivery.broadcasts import checked
+from worker.delivery.replies import well_formed
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +139,15 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
             return
         with self.conn_or_acquire() as client, client.pipeline() as pipe:
             pipe.lpush(queue, json.dumps(message)).expire(queue, REPLY_TTL_S).execute()
+
+    def _receive_one(self, client: Any) -> Any:
+        """Receive one broadcast; a malformed one counts as a lost connection."""
+        try:
+            with well_formed(client.connection.disconnect):
+                return super()._receive_one(client)
+        except InvalidResponse:
+            self._in_listen = None
+            raise
 
     def _handle_message(self, client: Any, response: Any) -> Any:
         """Reduce a published message to the fields that kombu needs."""

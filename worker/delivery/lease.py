@@ -12,9 +12,11 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal
 
+from producer.contract.lease_value import LeaseValue
+from producer.contract.names import QUEUES, queue_name
 from worker.delivery.broker_clock import BrokerClock
 from worker.delivery.duties import Duties
 from worker.delivery.moves import give_back, reclaim, resume
@@ -67,6 +69,8 @@ class Lease:
         self._times = times
         self._clock = clock
         self._was_stuck = False
+        #: Returns the names of the queues from which this process takes jobs; None while it cannot tell.
+        self.queues: Callable[[], Collection[str] | None] = lambda: None
         self._orphans: set[str] = set()
         #: Returns the delivery tags of all messages that this process has in hand, plus the beginning of the tag of one
         #: that Redis may be delivering; None while the process cannot tell.
@@ -145,7 +149,9 @@ class Lease:
             self._reclaim_all(dict.fromkeys(filter(is_known_dead, self._others()), "gone"))
 
     def _state(self) -> str:
-        return f"{self._where}: {warning}" if (warning := self._warning()) else self._where
+        taken = self.queues()
+        queues = None if taken is None else {queue for queue in QUEUES if queue_name(self._keys.prefix, queue) in taken}
+        return str(LeaseValue(self._where, None if queues is None else frozenset(queues), self._warning() or ""))
 
     def _requeue_orphans(self) -> None:
         """Requeue messages that Redis records as ours but this process has not had in hand for a whole round.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import redis
@@ -19,6 +20,7 @@ from producer.contract.names import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope, Suspect
 from worker.delivery.names import DeliveryKeys, field_of
+from worker.delivery.replies import drop_idle, well_formed
 from worker.delivery.taken import Deaths
 
 logger = logging.getLogger(__name__)
@@ -94,10 +96,12 @@ class Suspects:
 
     def _deaths_alone(self, job: str, count: int) -> list[int]:
         """Return, for each image, how many workers died while it ran alone."""
-        found: list[bytes | None] = []
-        with _logging_errors("read the deaths of images"):
-            found = self._client.hmget(self._keys.suspects, [_alone(job, number) for number in range(count)])
-        return [int(deaths or 0) for deaths in found] or [0] * count
+        fields = [_alone(job, number) for number in range(count)]
+        counts = [0] * count
+        with _logging_errors("read the deaths of images"), well_formed(partial(drop_idle, self._client)):
+            found = self._client.hmget(self._keys.suspects, fields)
+            counts = [int(deaths or 0) for _, deaths in zip(fields, found, strict=True)]
+        return counts  # noqa: RET504 - an error of Redis leaves the first value
 
 
 def poisoned(deaths: int) -> JobFailed:

@@ -8,7 +8,6 @@ as the event loop, reconnecting and remote control.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -17,7 +16,6 @@ from kombu.asynchronous import get_event_loop
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Empty
 from kombu.transport.virtual import QoS as VirtualQoS
-from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import NoScriptError
 
 from producer.broker.dialling import CLASSES, connection_arguments
@@ -34,8 +32,8 @@ from worker.delivery.letter_records import arguments, malformed_record
 from worker.delivery.moves import acknowledge, postpone
 from worker.delivery.names import DeliveryKeys, new_tag
 from worker.delivery.outages import describe, name_of
+from worker.delivery.replies import TakenMessage, well_formed
 from worker.delivery.scripts import BURY, TAKE
-from worker.delivery.taken import Deaths
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +116,9 @@ class AtomicChannel(Declaring):
 
     def _read_taken(self, options: dict[str, Any]) -> bool:
         try:
-            taken = self._take_reply(options)
+            with well_formed(self.client.connection.disconnect):
+                reply = self._take_reply(options)
+                taken = TakenMessage.read(reply, self.pending_tag) if isinstance(reply, list) else reply
         except self.connection_errors:
             self.client.connection.disconnect()
             raise
@@ -130,7 +130,7 @@ class AtomicChannel(Declaring):
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
-        if not isinstance(taken, list):
+        if not isinstance(taken, TakenMessage):
             self._idle_since = monotonic()
             if taken != NO_LEASE:
                 self._listen_to_doorbell()
@@ -157,13 +157,11 @@ class AtomicChannel(Declaring):
                 logger.error("the broker refuses to hand out messages: %s", error)
         self.refusal = refusal
 
-    def _deliver_taken(self, taken: Sequence[Any]) -> None:
-        raw, size_bytes = taken[1], taken[4]
-        queue, tag = bytes_to_str(taken[0]), bytes_to_str(taken[5])
-        deaths = Deaths(int(taken[2]), int(taken[3]))
-        if (payload := read_envelope(raw, tag=tag, queue=queue, deaths=deaths, known_as=taken[6])) is None:
-            logger.warning("%d bytes from %s are not a Celery message: storing a dead letter", size_bytes, queue)
-            self._bury(tag, size_bytes)
+    def _deliver_taken(self, taken: TakenMessage) -> None:
+        tag, queue, deaths = taken.tag, taken.queue, taken.deaths
+        if (payload := read_envelope(taken.raw, tag=tag, queue=queue, deaths=deaths, known_as=taken.known_as)) is None:
+            logger.warning("%d bytes from %s are not a Celery message: storing a dead letter", taken.size_bytes, queue)
+            self._bury(tag, taken.size_bytes)
             return
         payload["properties"]["delivery_info"]["redelivered"] = deaths.count > 0
         self.connection._deliver(payload, queue)

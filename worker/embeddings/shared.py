@@ -158,5 +158,5 @@ def _read(value: bytes) -> Embedding | None:
         # A NaN fails this comparison too.
         is_unit = bool(np.all(np.abs(np.linalg.norm(vector, axis=-1) - 1) < LENGTH_TOLERANCE))
         return Embedding(vector, width, height, FORMATS[format_number]) if is_unit and width and height else None
-    except (struct.error, ValueError, IndexError):
+    except (struct.error, TypeError, ValueError, IndexError):
         return None

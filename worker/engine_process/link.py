@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,8 @@ from worker.engine_process.requests import CountRequest, ImageRequest, PromptReq
 
 #: An engine listens only once its model is ready, and completes the handshake at once unless it is frozen.
 GREETING_S: Final = 10.0
+#: Linux's ``struct ucred``: process id, user id and group id.
+_UCRED: Final = struct.Struct("3i")
 
 
 def ask_info(path: Path) -> EngineInfo:
@@ -138,10 +141,19 @@ def _connected(path: Path) -> socket.socket:
     try:
         connection.settimeout(GREETING_S)
         connection.connect(str(path))
+        _refuse_other_users(connection)
     except OSError:
         connection.close()
         raise
     return connection
+
+
+def _refuse_other_users(connection: socket.socket) -> None:
+    """Raise `PermissionError` if another user listens: the socket's folder may have been removed and taken over."""
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    _, user, _ = _UCRED.unpack(peer)
+    if user != os.geteuid():
+        raise PermissionError(f"user {user} listens on the engine's socket")
 
 
 def _welcome(connection: socket.socket) -> EngineInfo:

@@ -20,6 +20,7 @@ from worker.engine.device import load_engine
 from worker.engine.failures import failed_start
 from worker.engine.local import LocalEngine
 from worker.engine_process.device_use import DeviceUse
+from worker.engine_process.gpu_in_use import GpuInUse
 from worker.engine_process.info import info_for
 from worker.engine_process.serving import Server
 from worker.model import Model, load_model
@@ -61,17 +62,17 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
     try:
         settings = read_settings(WorkerSettings)
         logs.configure(settings.log_level, settings.log_format)
-        predecessors_gpu = path.with_name(f"{path.name}-gpu")
-        if settings.device == "auto" and predecessors_gpu.exists():
+        gpu = GpuInUse(path.with_name(f"{path.name}-gpu"))
+        if settings.device == "auto" and (predecessors := gpu.read()):
             # The previous engine may have died because its GPU was lost; `auto` would silently choose the CPU then.
-            settings = settings.model_copy(update={"device": predecessors_gpu.read_text()})
+            settings = settings.model_copy(update={"device": predecessors})
         model, engine = load_engine(settings, load_model=load, on_device_lost=_end_now, around_batch=DeviceUse().around)
-        if model.device != "cpu":
-            predecessors_gpu.write_text(model.device)
+        gpu.name = model.device if model.device != "cpu" else ""
+        gpu.keep()
         freeze_garbage()
         server = Server(engine, *info_for(model, engine.max_batch), path)
         heart.has_loaded()  # before serving, since the first image could freeze this process
-        server.start()
+        server.keep_listening()
     except Exception as error:
         return failed_start(error, "engine")
     logger.info("engine ready: %s on %s in batches of %d", model.name, model.device, engine.max_batch)
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
             server,
             signals,
             engine,
+            gpu,
             may_take_s=lambda: _may_take_s(
                 model.device,
                 engine.batch_cost_s,
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
         )
     server.close()
     engine.close()
-    predecessors_gpu.unlink(missing_ok=True)
+    gpu.forget()
     with suppress(OSError):  # if the launcher has died, the last engine removes the folder
         path.parent.rmdir()
     return 0
@@ -112,7 +114,13 @@ def _may_take_s(device: str, cost_s: tuple[float, float], max_batch: int, limit_
 
 
 def _serve(
-    server: Server, signals: QueuedSignals, engine: LocalEngine, *, may_take_s: Callable[[], float], stopping_s: float
+    server: Server,
+    signals: QueuedSignals,
+    engine: LocalEngine,
+    gpu: GpuInUse,
+    *,
+    may_take_s: Callable[[], float],
+    stopping_s: float,
 ) -> None:
     """Serve until a signal has arrived and no front is connected, because fronts that drain still need the device.
 
@@ -138,6 +146,8 @@ def _serve(
         if stopping_since_s is not None and now_s - stopping_since_s > stopping_s:
             logger.warning("ending with %d fronts still connected", server.fronts)
             return
+        server.keep_listening()
+        gpu.keep()
         server.send_state()
         if (busy_s := engine.busy_s) > may_take_s():
             logger.critical("the device has been busy with one batch for %.0f s", busy_s)

@@ -18,7 +18,7 @@ from worker.engine_process.memory import Layout
 
 logger = logging.getLogger(__name__)
 
-#: An engine has at most 64 fronts; the rest is for dead fronts whose connections have not ended yet.
+#: The launcher starts at most 64 fronts for an engine. The other places are for dead fronts that still seem connected.
 MAX_FRONTS: Final = 128
 #: When the process is out of descriptors, the server pauses for this long before it accepts again.
 _PAUSE_S: Final = 0.1
@@ -41,14 +41,31 @@ class Server:
         self._path = path
         self._lock = threading.Lock()
         self._fronts: set[FrontConnection] = set()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener: socket.socket | None = None
+        #: The device and inode of the socket's file, which tell whether the path still leads to the listener.
+        self._file: tuple[int, int] | None = None
+        self._fault = ""
 
-    def start(self) -> None:
-        """Start accepting connections."""
-        self._path.unlink(missing_ok=True)  # a dead engine may have left its socket
-        self._listener.bind(str(self._path))
-        self._listener.listen(MAX_FRONTS)
-        threading.Thread(target=self._accept, name="accepting", daemon=True).start()
+    def keep_listening(self) -> None:
+        """Start accepting connections, or, if the path no longer leads to this server, listen on the path again.
+
+        Call this about once a second: a cleaner of old files may remove the socket, or its whole folder, which the
+        launcher then creates again. Existing connections continue. A failure is logged once, until it changes.
+        """
+        if self._file is not None and self._file == _file_at(self._path):
+            return
+        try:
+            listener = _listening_on(self._path)
+        except OSError as error:
+            if self._fault != (fault := error.strerror or type(error).__name__):
+                logger.error("cannot listen on the socket %s (%s); trying again", self._path, fault)
+            self._fault = fault
+            return
+        if self._listener is not None:
+            logger.warning("the socket %s was removed: listening on a new one", self._path)
+        self._stop_listening()
+        self._listener, self._file, self._fault = listener, _file_at(self._path), ""
+        threading.Thread(target=self._accept, args=(listener,), name="accepting", daemon=True).start()
 
     @property
     def fronts(self) -> int:
@@ -67,21 +84,25 @@ class Server:
 
     def close(self) -> None:
         """Stop accepting connections and end the existing ones."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._stop_listening()
         self._path.unlink(missing_ok=True)
         with self._lock:
             fronts = list(self._fronts)
         for front in fronts:
             front.disconnect()
 
-    def _accept(self) -> None:
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
             except OSError:
-                if self._listener.fileno() < 0:
+                if listener.fileno() < 0:
                     return
                 time.sleep(_PAUSE_S)
                 continue
@@ -100,3 +121,23 @@ class Server:
         finally:
             with self._lock:
                 self._fronts.discard(front)
+
+
+def _listening_on(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)  # a dead engine may have left its socket
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen(MAX_FRONTS)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -111,7 +111,11 @@ class Connection(HTTPConnection):
         sock, self.address = self._dialer.dial(self.target, self.scope, self.queue, self._watchdog)
         self._has_slot = True
         # TLS detaches the descriptor from this socket object, so the watchdog gets a duplicate to shut down.
-        self.duplicate = sock.dup()
+        try:
+            self.duplicate = sock.dup()
+        except OSError:
+            sock.close()
+            raise
         self._watch = self._watchdog.watch(self.duplicate, self.scope)
         sock.settimeout(self.timeout)
         return sock

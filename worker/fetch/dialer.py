@@ -12,11 +12,12 @@ from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.deadline import Watchdog
-from worker.fetch.failures import FetchFailed
+from worker.fetch.failures import FetchFailed, shortage
 from worker.fetch.proxy import Proxy, unreachable
 from worker.fetch.resolver import BoundedResolver
 from worker.fetch.slots import Slots
 from worker.fetch.url_policy import Target, UrlPolicy
+from worker.runtime.shortages import is_shortage
 
 #: The worker tries at most this many addresses, so that a name with many dead ones cannot use up the download's time.
 MAX_DIALS: Final = 3
@@ -91,6 +92,8 @@ class Dialer:
                 return _connect(address, target.port, min(self.connect_s, scope.left_s)), address
             except BaseException as error:
                 self.slots.give_back(address, queue)
+                if is_shortage(error):  # another address would fail for the same reason
+                    raise shortage() from None
                 if not isinstance(error, OSError):
                     raise
         if scope.is_over:
@@ -105,13 +108,16 @@ class Dialer:
         Raises:
             ConnectionRefusedError: the proxy could not connect to the address.
             FetchFailed: the proxy cannot be reached, or refuses to connect.
+            OSError: the worker is short of memory or open files.
             Cancelled: the scope was cancelled.
         """
         try:
             sock = self._reach(proxy, scope, queue)
-        except (OSError, FetchFailed):
+        except (OSError, FetchFailed) as error:
             if scope.is_over:
                 raise FetchFailed("fetch_timeout", of_host=False) from None
+            if is_shortage(error) or (isinstance(error, FetchFailed) and error.code == "out_of_memory"):
+                raise
             raise unreachable() from None
         watch = watchdog.watch(sock, scope)
         try:
@@ -124,7 +130,8 @@ class Dialer:
             sock.close()
             if expired or scope.is_over:
                 raise FetchFailed("fetch_timeout", of_host=False) from None
-            if isinstance(error, OSError | http.client.HTTPException) and not isinstance(error, ConnectionRefusedError):
+            is_proxys = isinstance(error, OSError | http.client.HTTPException) and not is_shortage(error)
+            if is_proxys and not isinstance(error, ConnectionRefusedError):
                 raise unreachable() from None
             raise
         watch.end()
@@ -139,6 +146,8 @@ class Dialer:
             try:
                 return _connect(address, proxy.port, min(self.connect_s, max(SHORTEST_WAIT_S, scope.left_s)))
             except OSError as error:
+                if is_shortage(error):
+                    raise
                 failure = error
         raise failure
 

@@ -61,12 +61,17 @@ def bad_response(message: str) -> FetchFailed:
     return FetchFailed("bad_response", message)
 
 
+def shortage() -> FetchFailed:
+    """Return the failure of a download for which the worker has no means left, which says nothing about the host."""
+    return FetchFailed("out_of_memory", "the worker had no memory or open files left; try again.", of_host=False)
+
+
 def classify(error: BaseException, phase: Phase) -> FetchFailed:
     """Translate an exception of sockets, TLS, ``http.client`` or urllib3 into a failure."""
     if isinstance(error, FetchFailed):
         return error
-    if is_shortage(error):  # a shortage says nothing about the host
-        return FetchFailed("out_of_memory", "the worker had no memory or open files left; try again.", of_host=False)
+    if is_shortage(error):
+        return shortage()
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
         return FetchFailed("fetch_timeout", "the server stopped responding; try again or raise NAMESHOT_FETCH_TIMEOUT.")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):

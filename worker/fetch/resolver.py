@@ -7,6 +7,8 @@ hangs does not delay the end of the process.
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -16,8 +18,9 @@ from typing import Final
 from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
-from worker.fetch.failures import FetchFailed
+from worker.fetch.failures import FetchFailed, shortage
 from worker.fetch.slots import Slots
+from worker.runtime.shortages import can_open_files, is_shortage
 
 #: A function that takes a host name and a port and returns addresses as text, or raises OSError if there are none.
 Resolve = Callable[[str, int], Sequence[str]]
@@ -53,7 +56,8 @@ class BoundedResolver:
 
         Raises:
             FetchFailed: ``dns_failed``; ``fetch_timeout``: the scope's deadline passed first; ``host_unavailable``:
-                other look-ups of the domain held all of its slots until the deadline.
+                other look-ups of the domain held all of its slots until the deadline; ``out_of_memory``: the worker
+                is short of memory or open files.
             Cancelled: the scope was cancelled.
         """
         domain = ".".join(host.rstrip(".").split(".")[-2:])
@@ -76,6 +80,8 @@ class BoundedResolver:
         except TimeoutError:
             raise FetchFailed("fetch_timeout", of_host=False) from None
         except (OSError, UnicodeError) as error:
+            if is_shortage(error):
+                raise shortage() from None
             again = not (isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME)
             raise FetchFailed("dns_failed", again=again, of_host=False) from None
 
@@ -83,7 +89,9 @@ class BoundedResolver:
         try:
             found.set_result(self._resolve(host, port))
         except BaseException as error:
-            found.set_exception(error)
+            # Without a free descriptor the C library cannot read its own files, and reports that no such name exists.
+            is_ours = isinstance(error, OSError) and not can_open_files()
+            found.set_exception(OSError(errno.EMFILE, os.strerror(errno.EMFILE)) if is_ours else error)
         finally:
             self._give_back(domain, queue)
 

@@ -34,7 +34,7 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     load_model: Callable[..., Model] = staticmethod(load_model)
     #: A program also replaces this function if its model has no `Geometry` and runs in an engine process.
     load_preparation: Callable[..., Preparation] = staticmethod(load_preparation)
-    #: The engine process that this worker uses, set before the start; None if the worker loads the model itself.
+    #: How this worker reaches its engine process, set before the start; None if the worker loads the model itself.
     front: Front | None = None
     #: The `worker.lifecycle` module sets this attribute when a worker starts; `worker_of` returns it.
     running_worker: RunningWorker

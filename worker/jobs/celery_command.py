@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from worker.jobs.before_start import checked_start
-from worker.jobs.start_checks import refusal
+from worker.jobs.start_checks import refusal, wrong_pool
 from worker.runtime import logs
 
 
@@ -22,6 +23,8 @@ def _prepare(ctx: click.Context, _param: Any, _value: Any) -> None:
     for param in ctx.command.params:
         if param.name == "hostname":
             param.type = _Name(param.type)
+        if param.name == "pool" and isinstance(param.type, click.Choice):
+            param.type = _Pool(param.type)
 
 
 class _Name(click.ParamType[Any]):
@@ -37,6 +40,20 @@ class _Name(click.ParamType[Any]):
             return self._celerys.convert(value, param, ctx)
         except (ValueError, TypeError):
             self.fail(f"{value!r} is not a name; the only % codes are %h, %n, %d, %i and %%.", param, ctx)
+
+
+class _Pool(click.Choice[str]):
+    """A wrapper of Celery's type for ``-P`` that refuses an explicit ``prefork``, which Celery takes for no choice."""
+
+    def __init__(self, celerys: click.Choice[str]) -> None:
+        super().__init__(celerys.choices)
+        self._celerys = celerys
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        is_explicit = param and ctx and ctx.get_parameter_source(str(param.name)) is not ParameterSource.DEFAULT
+        if value == "prefork" and is_explicit:
+            raise refusal(wrong_pool(value))
+        return self._celerys.convert(value, param, ctx)
 
 
 #: This hidden option is eager, so click calls its callback before it parses the other options of ``celery worker``.

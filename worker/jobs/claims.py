@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from producer.contract.names import claim_and_place
 from producer.messages.submission import CLAIMED_ID
 from producer.operations.traces import Location, is_stray
 from worker.delivery.outages import describe, is_wrong_type
+from worker.delivery.replies import drop_idle, well_formed
 
 logger = logging.getLogger(__name__)
 
@@ -71,16 +73,17 @@ class ClaimKeeper:
         if not CLAIMED_ID.fullmatch(job_id):
             return False
         claim, place = claim_and_place(self._prefix, job_id)
-        with self._client.pipeline() as pipe:
-            value, claim_ms, place_ms = pipe.get(place).pttl(claim).pttl(place).execute(raise_on_error=False)
-        if isinstance(value, redis.RedisError):
-            if is_wrong_type(value):
-                return False
-            # The result backend retries a ConnectionError; it would take any other error for its own failure to store
-            # the answer.
-            raise redis.ConnectionError(f"the broker: {describe(value)}") from value
-        found = Location.read(value)
-        return found is not None and not is_stray(claim_ms, place_ms) and found.life != life
+        with well_formed(partial(drop_idle, self._client)):
+            with self._client.pipeline() as pipe:
+                value, claim_ms, place_ms = pipe.get(place).pttl(claim).pttl(place).execute(raise_on_error=False)
+            if isinstance(value, redis.RedisError):
+                if is_wrong_type(value):
+                    return False
+                # The result backend retries a ConnectionError; it would take any other error for its own failure to
+                # store the answer.
+                raise redis.ConnectionError(f"the broker: {describe(value)}") from value
+            found = Location.read(value)
+            return found is not None and not is_stray(claim_ms, place_ms) and found.life != life
 
     def _serve(self) -> None:
         while True:

@@ -219,6 +219,7 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         liveness.tick()
         self._timer = consumer.timer.call_repeatedly(TICK_S, liveness.tick)
         lease.tags_in_hand = lambda: tags_in_hand(channel, worker.refusals.tags)
+        lease.queues = lambda: channel.active_queues if worker.readiness.is_consuming else None
         lease.stop_waiting = channel.stop_waiting
         worker.readiness.broker_refusal = lambda: channel.refusal
 
@@ -228,7 +229,7 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
             self._timer.cancel()
         delivery = worker_of(consumer.app).delivery
         delivery.liveness.pause()
-        delivery.lease.tags_in_hand = lambda: None
+        delivery.lease.tags_in_hand = delivery.lease.queues = lambda: None
 
     shutdown = stop
 

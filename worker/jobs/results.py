@@ -23,11 +23,12 @@ from celery.states import FAILURE, PENDING, READY_STATES, RECEIVED, REJECTED, RE
 from kombu.exceptions import DecodeError
 from pydantic_core import PydanticSerializationError, to_json
 
-from producer.broker.dialling import CLASSES, connection_arguments
+from producer.broker.dialling import CLASSES, MAX_CONNECTIONS, connection_arguments
 from producer.contract.names import forgotten_key
 from producer.errors import JobFailed
 from producer.operations.answers import FIRST_ANSWER_WINS
 from worker.delivery.outages import Outage
+from worker.delivery.replies import drop_idle, well_formed
 from worker.delivery.taken import TAKEN_HEADER, Taken
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class Unanswerable(Exception):
 ANSWERED: Final = 0
 FORGOTTEN: Final = -1
 DOUBTFUL: Final = -2
+#: The clock of Redis shows no earlier time, in microseconds since the epoch; this is in the year 2001.
+EARLIEST_US: Final = 10**15
 
 
 class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyped
@@ -70,7 +73,11 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         celerys: dict[str, Any] = self.connparams  # type: ignore[has-type]  # celery is untyped
         endpoint = self.app.endpoints[1]
         self.url = endpoint.shown
-        self.connparams = {**connection_arguments(endpoint, celerys), "connection_class": CLASSES[endpoint.medium]}
+        self.connparams = {
+            **connection_arguments(endpoint, celerys),
+            "connection_class": CLASSES[endpoint.medium],
+            "max_connections": MAX_CONNECTIONS,
+        }
         self.outage = Outage("the result backend", "does not take answers", self._probe)
 
     def encode(self, data: Any) -> Any:
@@ -186,11 +193,11 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         keys = [self.get_key_for_task(job_id), forgotten_key(job_id)]
         at_us = getattr(request, "taken_at_us", None) or taken.ago_us()
         arguments = [self.encode(meta), self.expires, taken.life, at_us]
-        reply = int(self._script(keys=keys, args=arguments))
+        reply = self._run(keys, arguments)
         if reply == DOUBTFUL:
             if self.is_claimed_for_another(job_id, taken.life):
                 return FORGOTTEN
-            reply = int(self._script(keys=keys, args=[*arguments, "sure"]))
+            reply = self._run(keys, [*arguments, "sure"])
         # An answer that already exists counts too, because its worker may have died before it shortened the claim.
         if reply == ANSWERED or (reply > 0 and state in READY_STATES):
             self.on_answered(job_id, taken.life)
@@ -200,11 +207,36 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         """Store a test entry under a new key; raise `RedisError` if the result backend does not store it."""
         unused = f"probe-{uuid4()}"
         keys = [self.get_key_for_task(unused), forgotten_key(unused)]
-        self._script(keys=keys, args=["{}", PROBE_TTL_S, "", ""])
+        self._run(keys, ["{}", PROBE_TTL_S, "", ""])
+
+    def _run(self, keys: list[str], arguments: list[Any]) -> int:
+        """Run `FIRST_ANSWER_WINS`; return its reply.
+
+        Raises:
+            MalformedReply: the reply cannot be the script's, so that the answer may not be stored.
+        """
+        with well_formed(partial(drop_idle, self.client)):
+            return _checked(self._script(keys=keys, args=arguments), taken_us=arguments[3])
 
     @cached_property
     def _script(self) -> Any:
         return self.client.register_script(FIRST_ANSWER_WINS)
+
+
+def _checked(reply: Any, *, taken_us: str | int) -> int:
+    """Return a reply of `FIRST_ANSWER_WINS`, which returns the time it was given, by the clock of Redis.
+
+    Raises:
+        TypeError, ValueError: the script does not return this.
+    """
+    if type(reply) is not int:
+        raise TypeError
+    if reply in (ANSWERED, FORGOTTEN, DOUBTFUL):
+        return reply
+    at_us = int(taken_us or 1)
+    if reply != at_us if at_us > 0 else reply < EARLIEST_US:
+        raise ValueError
+    return reply
 
 
 def _taken(request: Any) -> Taken:

@@ -20,7 +20,7 @@ from worker.jobs.running_worker import RunningWorker
 
 logger = logging.getLogger(__name__)
 
-#: The first pause is long enough for a short outage of a web server, and no pause is longer than users wait.
+#: The first pause outlasts a short outage of a web server. Before jitter, no pause exceeds what a user may wait.
 FIRST_PAUSE_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 600.0
 #: Each pause is up to this share shorter or longer, so that jobs that failed together do not return together.
@@ -71,7 +71,11 @@ def run_again_later(worker: RunningWorker, request: Any, failure: JobFailed) -> 
     try:
         worker.delivery.postpone_for(request.properties["delivery_tag"], pause)
     except RedisError as error:
-        logger.warning("could not postpone job %s (%s), so this failure is its answer", request.id, describe(error))
+        logger.warning(
+            "could not postpone job %s for a retry (%s), so the error of its last attempt is its answer",
+            request.id,
+            describe(error),
+        )
         setattr(request, FAILED_ATTEMPTS, failed - 1)
         return
     logger.info("job %s runs again in %.0f s, after attempt %d failed", request.id, pause, failed)

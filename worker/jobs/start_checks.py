@@ -20,6 +20,7 @@ from producer.broker.urls import Endpoint
 from producer.contract.names import queue_name, rung_name
 from producer.errors import SettingsError
 from producer.settings import PREFIX
+from worker.delivery.replies import well_formed
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +73,7 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
         SettingsError: this worker does not support an option.
     """
     if worker.pool_cls not in ("threads", "celery.concurrency.thread:TaskPool", TaskPool):
-        raise SettingsError(
-            f"the pool {_name_of(worker.pool_cls)} cannot be used: the threads of this worker share one model and one "
-            "device; leave out -P (--pool, CELERY_WORKER_POOL), or set it to threads."
-        )
+        raise SettingsError(wrong_pool(_name_of(worker.pool_cls)))
     if changed := [name for name in FIXED if worker.app.conf.get(name) != settings.get(name, DEFAULTS.get(name))]:
         raise SettingsError(
             f"Celery's setting {changed[0]} cannot be changed, because nameshot's workers rely on its value; remove it "
@@ -102,6 +100,14 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
         raise SettingsError(
             f"--concurrency {concurrency} cannot be used; choose a number from 1 to {most_threads:,}, or leave it out."
         )
+
+
+def wrong_pool(name: str) -> str:
+    """Return why a worker refuses a pool other than threads."""
+    return (
+        f"the pool {name} cannot be used: the threads of this worker share one model and one device; leave out -P "
+        "(--pool, CELERY_WORKER_POOL), or set it to threads."
+    )
 
 
 def _is_number(value: Any) -> bool:
@@ -155,11 +161,10 @@ class FirstContact:
         Raises:
             SystemExit: a server lacks something that a worker needs.
         """
-        # Servers older than Redis 6 know only RESP2, and this check must reach them to refuse them.
-        options = {"socket_connect_timeout": SERVER_TIMEOUT_S, "socket_timeout": SERVER_TIMEOUT_S, "protocol": 2}
+        options = {"socket_connect_timeout": SERVER_TIMEOUT_S, "socket_timeout": SERVER_TIMEOUT_S}
         for server in list(self._left):
             try:
-                with connect(server, **options) as client:
+                with connect(server, **options) as client, well_formed(client.close):
                     wrong = self._unfit(client, server)
             except redis.RedisError as error:
                 logger.warning("%s", unavailable(error, server))

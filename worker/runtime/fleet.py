@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from producer.errors import SettingsError
+from worker.runtime.kept_folder import PRIVATE, KeptFolder
 from worker.runtime.ready_file import is_kept
 
 #: Linux limits the path of a Unix socket to 108 bytes, including the final zero byte (unix(7)).
@@ -100,7 +101,7 @@ def _on(device: str) -> Mapping[str, str]:
 
 
 @contextmanager
-def private_folder() -> Iterator[Path]:
+def private_folder() -> Iterator[KeptFolder]:
     """Yield a new folder that only this user may enter, and delete it afterwards.
 
     Raises:
@@ -117,7 +118,7 @@ def private_folder() -> Iterator[Path]:
     try:
         if len(os.fsencode(folder / "engine-999")) > _MAX_PATH_BYTES:
             raise SettingsError(f"TMPDIR {tempfile.gettempdir()!r} is too long for a socket in it; set a shorter one.")
-        yield folder
+        yield KeptFolder(folder, PRIVATE)
     finally:
         # The last engine may have removed the folder already.
         shutil.rmtree(folder, ignore_errors=True)

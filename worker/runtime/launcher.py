@@ -30,6 +30,7 @@ from producer.settings import read_settings
 from worker.runtime import logs
 from worker.runtime.fleet import ProcessSpec, all_take_jobs, engine_and_fronts, one_for_each, private_folder
 from worker.runtime.heartbeat import HeartbeatMonitor
+from worker.runtime.kept_folder import KeptFolder
 from worker.runtime.ready_file import ReadyFile
 from worker.settings import WorkerSettings
 
@@ -128,17 +129,19 @@ def launch(
             f"NAMESHOT_READY_FILE describes a single worker, but --gpus {gpus} starts {len(devices)}: unset the "
             "variable and check each worker's /readyz, or run this command once for each GPU."
         )
+    folders = [KeptFolder(Path(settings.ready_file).absolute().parent)] if settings.ready_file else []
     with queued_signals() as signals, ExitStack() as stack:
         if processes is None:
             specs = list(one_for_each(devices, command))
         else:
             folder = stack.enter_context(private_folder())
-            specs = list(engine_and_fronts(devices, processes, folder, front=command, engine=engine))
+            folders.append(folder)
+            specs = list(engine_and_fronts(devices, processes, folder.path, front=command, engine=engine))
         # Without fronts, a ready file belongs to a single worker, which manages the file itself.
         ready = ReadyFile(settings.ready_file if processes else None, partial(all_take_jobs, specs))
         workers += [_Worker(spec, settings.job_timeout) for spec in specs]
         try:
-            arrived = _supervise(workers, signals, ready)
+            arrived = _supervise(workers, signals, ready, folders)
         except _Refused as refused:
             if len(workers) > 1:
                 logger.error("%s cannot work: stopping all workers.", refused)
@@ -177,11 +180,15 @@ def _visible_gpus() -> int:
     return found
 
 
-def _supervise(workers: Sequence[_Worker], signals: QueuedSignals, ready: ReadyFile) -> list[signal.Signals]:
-    """Restart dead processes and kill frozen ones until signals arrive; return these signals."""
+def _supervise(
+    workers: Sequence[_Worker], signals: QueuedSignals, ready: ReadyFile, folders: Sequence[KeptFolder]
+) -> list[signal.Signals]:
+    """Restart dead processes, kill frozen ones and restore folders until signals arrive; return these signals."""
     supervisors = [Supervisor(worker.name, worker, logger.error, on_death=worker.on_death) for worker in workers]
     try:
         while not (arrived := signals.wait(POLL_INTERVAL_S)):
+            for folder in folders:
+                folder.restore()
             for worker in workers:
                 worker.kill_if_frozen()
             for supervisor in supervisors:

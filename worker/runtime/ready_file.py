@@ -32,7 +32,8 @@ def is_kept(path: Path) -> bool:
 class ReadyFile:
     """Creates and removes the file.
 
-    After `prepare`, only the first failure is logged, as a warning, because jobs run without the file.
+    After `prepare`, one warning is logged if updates fail, because jobs run without the file. A single failure is not
+    logged: the launcher creates a folder that was removed again before the next update.
 
     Args:
         path: the file's path; None or empty if there is no file to maintain.
@@ -44,7 +45,7 @@ class ReadyFile:
         self._is_ready = is_ready
         #: The lock is reentrant, because a signal handler may interrupt `update` in the main thread and call it again.
         self._lock = threading.RLock()
-        self._has_warned = False
+        self._has_failed = self._has_warned = False
 
     def prepare(self) -> None:
         """Remove the file of an earlier process that was killed, and check that a file can be created.
@@ -94,10 +95,13 @@ class ReadyFile:
                 else:
                     self._path.touch()
             except OSError as error:
-                if not self._has_warned:
+                if self._has_failed and not self._has_warned:
                     self._has_warned = True
                     logger.warning(
-                        "NAMESHOT_READY_FILE %r cannot be created or removed (%s) and may be wrong; jobs continue",
+                        "the ready file %r cannot be created or removed (%s) and may be wrong; jobs continue",
                         str(self._path),
                         error.strerror,
                     )
+                self._has_failed = True
+            else:
+                self._has_failed = False

@@ -117,6 +117,7 @@ def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput, unde
         under_way: holds each record that was read and has no written answer yet, by its URL's position.
     """
     from producer.cli.bulk.progress import Progress
+    from producer.operations.workers import is_unserved
 
     with (
         source.open() as stream,
@@ -129,7 +130,7 @@ def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput, unde
         # If an exception ends the loop, closing the stream cancels the messages in flight.
         with (
             contextlib.closing(client.classify_many(urls, **arguments)) as outcomes,
-            told_of_missing_workers(client) as answered,
+            told_of_missing_workers(lambda prefix: is_unserved(prefix, arguments["queue"])) as answered,
         ):
             for outcome in outcomes:
                 answered()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from producer.broker.urls import Endpoint
     from producer.client.configuration import Configuration
+    from producer.contract.lease_value import LeaseValue
     from producer.embedded.home import UpInfo
 
 _TIMEOUT_S: Final = 2.0
@@ -51,8 +52,7 @@ def _connect(endpoint: Endpoint) -> Redis:
     from producer.broker.dialling import connect
 
     timeouts = {"socket_connect_timeout": _TIMEOUT_S, "socket_timeout": _TIMEOUT_S}
-    options = {**timeouts, "client_name": "nameshot", "protocol": 2}  # old servers support only protocol 2
-    return connect(endpoint, **{**options, **endpoint.arguments})
+    return connect(endpoint, **{**timeouts, "client_name": "nameshot", **endpoint.arguments})
 
 
 def _server(subject: str, endpoint: Endpoint, *, waits_at: str | None = None) -> Finding:
@@ -155,8 +155,10 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
     from redis import RedisError
 
     from producer.broker.failures import unavailable
+    from producer.cli.output import counted
     from producer.client.blocking import Client
-    from producer.contract.names import QUEUES
+    from producer.contract.lease_value import unserved_queues
+    from producer.contract.names import QUEUES, queue_name
 
     prefix = configuration.queue_prefix
     try:
@@ -165,7 +167,7 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
             _connect(configuration.broker) as server,
         ):
             backlog = client.backlog()
-            living = _living_workers(server, prefix)
+            leases = _leases(server, prefix)
             strange = list(lists_that_no_worker_serves(server, prefix))
     except NameshotError as error:
         yield Finding("queues", "broken", str(error))
@@ -187,11 +189,20 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
     else:
         yield Finding("queues", "ok", text, numbers=numbers)
     yield from strange
-    if living:
-        places = sorted(state.partition(": ")[0] for state in living.values())
-        yield Finding("workers", "ok", f"{len(living)} running: {', '.join(places)}")
-        for ailing in sorted(state for state in living.values() if ": " in state):
+    if leases:
+        places = sorted(lease.where for lease in leases)
+        yield Finding("workers", "ok", f"{len(leases)} running: {', '.join(places)}")
+        for ailing in sorted(f"{lease.where}: {lease.problem}" for lease in leases if lease.problem):
             yield Finding("workers", "broken", ailing, "a worker that hangs ends itself soon; see its log")
+        unserved = unserved_queues(leases)
+        for queue in (queue for queue in QUEUES if queue in unserved and backlog.waiting[queue]):
+            name, count = queue_name(prefix, queue), backlog.waiting[queue]
+            yield Finding(
+                "workers",
+                "broken",
+                f"no worker takes jobs from {name}, which holds {counted(count, 'waiting message')}",
+                f"start one without -Q, or have one take from it: `celery -A worker control add_consumer {name}`",
+            )
     else:
         yield Finding(
             "workers",
@@ -201,10 +212,11 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
         )
 
 
-def _living_workers(server: Redis, prefix: str) -> dict[str, str]:
-    """Return the text of each live worker's lease, by the worker's name."""
+def _leases(server: Redis, prefix: str) -> list[LeaseValue]:
+    """Return the leases of all live workers."""
+    from producer.contract.lease_value import LeaseValue
     from producer.contract.names import lease_key, workers_key
 
     names = [text_of(name) for name in server.smembers(workers_key(prefix))]
-    leases = server.mget([lease_key(prefix, name) for name in names]) if names else []
-    return {name: text_of(where) for name, where in zip(names, leases, strict=True) if where is not None}
+    leases: list[Any] = server.mget([lease_key(prefix, name) for name in names]) if names else []
+    return [LeaseValue.read(lease) for lease in leases if lease is not None]

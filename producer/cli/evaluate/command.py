@@ -83,6 +83,7 @@ def evaluate(
 def _classified(examples: Sequence[Example], labels: Sequence[str], arguments: dict[str, Any]) -> Evaluation:
     from producer.cli.bulk.progress import Progress
     from producer.cli.evaluate.measures import Evaluation, Failure, Judged
+    from producer.operations.workers import is_unserved
 
     up = running_system()
     urls = [image_url(example.image, up) for example in examples]
@@ -92,7 +93,7 @@ def _classified(examples: Sequence[Example], labels: Sequence[str], arguments: d
         connect() as client,
         Progress(len(examples), done=0) as progress,
         contextlib.closing(client.classify_many(urls, **arguments)) as stream,
-        told_of_missing_workers(client) as answered,
+        told_of_missing_workers(lambda prefix: is_unserved(prefix, arguments["queue"])) as answered,
     ):
         for outcome in stream:
             answered()
