@@ -117,9 +117,13 @@ def submit(
         raise UsageError(str(error)) from None
     urls = _urls(images)
     with connect() as client:
-        ids = [job.id for job in client.submit_many({"url": url, **shared} for url in urls)]
-        lines = [{"url": image, "id": job_id} for image, job_id in zip(images, ids, strict=True)]
-        output.print_queued(ids, lines if as_json else ids)
+        jobs = client.submit_many({"url": url, **shared} for url in urls)
+    ids = [job.id for job in jobs]
+    lines = [{"url": image, "id": job.id, "is_new": job.is_new} for image, job in zip(images, jobs, strict=True)]
+    output.print_queued(ids, lines if as_json else ids)
+    for job in jobs:
+        if job.is_new is False:
+            output.notice(f"nameshot: the job {job.id} existed already, so nothing was queued.")
     options.warn_of_single_label(shared["labels"])
     return 0
 

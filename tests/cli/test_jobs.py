@@ -34,14 +34,18 @@ def test_submit_prints_the_ids_of_the_jobs_it_queued(with_valkey: Home, valkey: 
 def test_submit_with_json_prints_each_id_with_its_url(with_valkey: Home) -> None:
     (line,) = with_valkey.run("submit", URL, "-l", "fox", "--id", "an-id", "--queue", "high", "--json").json_lines
 
-    assert line == {"url": URL, "id": "an-id"}
+    assert line == {"url": URL, "id": "an-id", "is_new": True}
 
 
 def test_submitting_an_id_again_queues_nothing_and_another_payload_is_refused(
     with_valkey: Home, valkey: ValkeyServer
 ) -> None:
-    for _ in range(2):
-        assert with_valkey.run("submit", URL, "-l", "fox", "--id", "an-id").out == "an-id\n"
+    first, again = (with_valkey.run("submit", URL, "-l", "fox", "--id", "an-id") for _ in range(2))
+    assert first.out == again.out == "an-id\n"
+    assert "existed already" not in first.err
+    assert "nameshot: the job an-id existed already, so nothing was queued.\n" in again.err
+    [line] = with_valkey.run("submit", URL, "-l", "fox", "--id", "an-id", "--json").json_lines
+    assert line["is_new"] is False
     with Client(valkey.broker_url, valkey.result_backend) as client:
         assert client.queue_depths()["default"] == 1
 
