@@ -108,6 +108,8 @@ def image_url(image: str, up: UpInfo | None) -> str:
     from pathlib import Path
 
     path = Path(image)
+    if not _is_utf8(image):
+        raise UsageError(f"the file name {_shown(image)} is not UTF-8 text; rename the file.")
     if not _is_file(path):
         raise UsageError(f"{_shown(image)} is neither an http(s):// URL nor a file.")
     if up is None:
@@ -136,6 +138,15 @@ def _how_to_serve() -> str:
     if running_up() is None:
         return f"run `nameshot up` in another terminal, and in this one {unset}"
     return f"the environment names another Redis than that of the running `nameshot up`, so {unset}"
+
+
+def _is_utf8(name: str) -> bool:
+    """Return whether a name is UTF-8; Python decodes other bytes of an argument or a folder to lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_file(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """In an odd environment a command works or prints one sentence, but never a traceback."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -77,6 +78,22 @@ def test_a_path_that_the_system_refuses_is_reported_in_one_sentence(arguments: l
 
     assert done.status in (1, 2)
     assert "File name too long" in done.sentence
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("command", ["classify", "submit", "evaluate"])
+def test_a_file_whose_name_is_not_utf_8_is_refused_in_one_sentence(command: str, as_json: bool, home: Home) -> None:
+    for label in ("owl", "fox"):
+        (home.folder / "pictures" / label).mkdir(parents=True)
+        (home.folder / "pictures" / label / os.fsdecode(b"bad\xff.jpg")).touch()
+    image = "pictures" if command == "evaluate" else os.fsdecode(b"pictures/owl/bad\xff.jpg")
+    labels = () if command == "evaluate" else ("-l", "owl", "-l", "fox")
+
+    done = home.run(command, image, *labels, *["--json"] * as_json)
+
+    assert done.status == 2
+    sentence = done.json_lines[0]["error"]["message"] if as_json else done.sentence
+    assert "bad\\udcff.jpg' is not UTF-8 text; rename the file." in sentence
 
 
 def test_a_deleted_working_folder_causes_no_traceback(home: Home) -> None:
