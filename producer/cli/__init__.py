@@ -94,5 +94,6 @@ def _report(error: NameshotError, arguments: Sequence[str] | None) -> None:
 def _usage(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "nameshot"
-    message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+    # Typer puts each choice of a missing argument on a line of its own.
+    message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
     return f"{message} (`{command} --help` shows how)."

@@ -82,6 +82,7 @@ def test_the_version_is_printed(home: Home) -> None:
         (["worker", "--gpus", "0,one"], "--gpus 0,one is not `none`, `all`, or a list of numbers"),
         (["worker", "--gpus", "0,1,0"], "--gpus 0,1,0 names a GPU twice"),
         (["up", "--port", "99999"], "'--port'"),
+        (["purge"], "Missing argument 'QUEUE'. Choose from: high, default, bulk (`nameshot purge --help` shows how)."),
     ],
 )
 def test_a_command_used_wrongly_says_so_in_one_sentence(arguments: list[str], words: str, home: Home) -> None:
