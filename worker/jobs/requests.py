@@ -14,6 +14,8 @@ from celery.exceptions import Ignore
 from celery.states import FAILURE, RETRY, REVOKED, SUCCESS
 from celery.worker.request import Request
 
+from producer.contract.request_id import REQUEST_ID_HEADER
+
 logger = logging.getLogger(__name__)
 
 #: After each of these events, a monitor shows the job as ended.
@@ -72,6 +74,12 @@ class JobRequest(Request):  # type: ignore[misc]  # celery is untyped
         }
         known = stored.get(answer.get("status"), (ending, fields))
         return known if known[0] != ending or ending == "task-revoked" else (ending, fields)
+
+
+def named(request: Any) -> str:
+    """Return a job's id for a log line and, if an HTTP request submitted the job, that request's id."""
+    request_id = getattr(request, REQUEST_ID_HEADER, None)
+    return f"{request.id} (request {request_id})" if request_id else str(request.id)
 
 
 def sends_task_events(eventer: Any) -> bool:

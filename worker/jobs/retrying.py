@@ -15,6 +15,7 @@ from producer.contract.names import RETRIES_HEADER
 from producer.errors import JobFailed
 from worker.delivery.outages import describe
 from worker.delivery.taken import TAKEN_HEADER
+from worker.jobs.requests import named
 from worker.jobs.results import FAILED_ATTEMPTS
 from worker.jobs.running_worker import RunningWorker
 
@@ -73,10 +74,10 @@ def run_again_later(worker: RunningWorker, request: Any, failure: JobFailed) -> 
     except RedisError as error:
         logger.warning(
             "could not postpone job %s for a retry (%s), so the error of its last attempt is its answer",
-            request.id,
+            named(request),
             describe(error),
         )
         setattr(request, FAILED_ATTEMPTS, failed - 1)
         return
-    logger.info("job %s runs again in %.0f s, after attempt %d failed", request.id, pause, failed)
+    logger.info("job %s runs again in %.0f s, after attempt %d failed", named(request), pause, failed)
     raise Ignore from None

@@ -31,6 +31,7 @@ from worker.delivery.credit import queue_of
 from worker.delivery.taken import TAKEN_HEADER, Deaths
 from worker.engine.capacity import BULK_TIME_FACTOR
 from worker.jobs.queued_time import queued_ms
+from worker.jobs.requests import named
 from worker.jobs.results import Unanswerable
 from worker.jobs.retrying import after_attempts, count_failed_attempts, failed_attempts, run_again_later
 from worker.jobs.running_worker import RunningWorker, worker_of
@@ -91,7 +92,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         deaths = getattr(self.request, TAKEN_HEADER).deaths
         try:
             try:
-                with _contract_failures(self.request.id), self._attempt(deaths) as attempt:
+                with _contract_failures(named(self.request)), self._attempt(deaths) as attempt:
                     result = self.work(self.worker.service.classifier, attempt)
             except JobFailed as error:
                 run_again_later(self.worker, self.request, error)
@@ -115,7 +116,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
     def _give_up(self, reason: Unanswerable) -> NoReturn:
         """Store a job without a storable answer as a dead letter; if that fails too, requeue it after a pause."""
         request = self.request
-        logger.error("job %s becomes a dead letter, because its answer cannot be stored (%s)", request.id, reason)
+        logger.error("job %s becomes a dead letter, because its answer cannot be stored (%s)", named(request), reason)
         try:
             tag = request.properties["delivery_tag"]
             self.worker.delivery.dead_letters.unanswerable(tag, job_id=request.id, task=self.name)
@@ -137,7 +138,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         """Store the answer of a cancelled or expired job and raise `Ignore`."""
         self.worker.answers.mark_as_revoked(self.request.id, reason, request=self.request)
         self.worker.service.telemetry.answered(reason)
-        logger.info(message, self.request.id)
+        logger.info(message, named(self.request))
         raise Ignore from None
 
     @contextmanager
@@ -161,7 +162,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             self._check_time()
             count_failed_attempts(worker, request)
             if not worker.answers.begin(request.id, request):
-                logger.info("job %s does not run: it is answered or forgotten already", request.id)
+                logger.info("job %s does not run: it is answered or forgotten already", named(request))
                 raise Ignore
             self._check_time()  # `begin` may have waited for the result backend for a long time
             # The job's time starts only here, because that wait must not use it up.
@@ -197,7 +198,7 @@ class ClassifyTask(JobTask):
         """Return the image's ranking."""
         job = ClassifyJob.from_message(self.request.args, self.request.kwargs)
         result = classifier.classify(job, attempt)
-        logger.info("job %s: %s", self.request.id, _summary(result))
+        logger.info("job %s: %s", named(self.request), _summary(result))
         return _answer_of(result)
 
 
@@ -214,7 +215,7 @@ class ClassifyManyTask(JobTask):
         failed = [outcome for outcome in outcomes if isinstance(outcome, JobFailed)]
         codes = ", ".join(sorted({failure.code for failure in failed}))
         logger.info(
-            "job %s: %d images, %d failed%s", self.request.id, len(outcomes), len(failed), codes and f" ({codes})"
+            "job %s: %d images, %d failed%s", named(self.request), len(outcomes), len(failed), codes and f" ({codes})"
         )
         return {
             "outcomes": [
@@ -233,24 +234,24 @@ def register(app: Celery) -> None:
 
 
 @contextmanager
-def _contract_failures(job_id: str) -> Iterator[None]:
+def _contract_failures(job: str) -> Iterator[None]:
     """Log an error of the job and raise it as one of the contract's failures."""
     try:
         yield
     except (Cancelled, Ignore, Unanswerable):
         raise
     except JobFailed as failure:
-        logger.info("job %s failed: %s", job_id, failure)
+        logger.info("job %s failed: %s", job, failure)
         raise
     except InvalidJob as error:
-        logger.info("job %s failed: invalid_job: %s", job_id, error)
+        logger.info("job %s failed: invalid_job: %s", job, error)
         raise JobFailed("invalid_job", str(error)) from None
     except Exception as error:
         # Celery ends the whole worker when a MemoryError leaves a task.
         if is_shortage(error):
-            logger.error("job %s failed: no memory, threads or open files left (%s)", job_id, type(error).__name__)
+            logger.error("job %s failed: no memory, threads or open files left (%s)", job, type(error).__name__)
             raise JobFailed("out_of_memory", "the worker had no memory, threads or open files left.") from None
-        logger.error("job %s failed with %s at %s", job_id, type(error).__name__, place_of(error))
+        logger.error("job %s failed with %s at %s", job, type(error).__name__, place_of(error))
         raise JobFailed("model_error", "the worker failed on this job; its log says where.") from None
 
 
