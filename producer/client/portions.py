@@ -181,4 +181,4 @@ def _failure(answer: Answer) -> JobFailed | None:
 def _refusal_code(image: object) -> str:
     scheme = image.partition(":")[0].lower() if isinstance(image, str) and ":" in image else ""
     looks_like_one = scheme.isascii() and scheme[:1].isalpha() and scheme.replace("+", "").replace("-", "").isalnum()
-    return "scheme_not_allowed" if looks_like_one and scheme not in ("http", "https") else "invalid_url"
+    return "scheme_not_allowed" if looks_like_one and scheme not in ("http", "https", "upload") else "invalid_url"

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from producer.contract.spelling import CALL
+from producer.contract.upload_token import has_token, is_upload
 from producer.errors import InvalidJob
 
 #: Presigned URLs with a role's token have 1,700 to 4,000 characters, and servers and CDNs accept at least 8,192.
@@ -38,15 +39,19 @@ def check_url_shape(url: object, name: str = "the image URL") -> str:
     """Return the URL after the checks that are cheap for a client; the worker applies the full URL policy.
 
     Args:
-        url: the image's URL.
+        url: the image's URL, or the token of an upload.
         name: what the caller calls it.
 
     Raises:
-        InvalidJob: the URL is not a string or not an absolute http(s) URL, or it has a fault that no setting of a
-            worker permits.
+        InvalidJob: the URL is not a string or neither an absolute http(s) URL nor a token, or it has a fault that no
+            setting of a worker permits.
     """
     if not isinstance(url, str):
         raise InvalidJob(f"{name} must be a string, not {CALL.kind(url)}.")
+    if is_upload(url):
+        if has_token(url):
+            return url
+        raise InvalidJob(f"{name} must follow upload: with a token as the HTTP API makes it, or be an http(s) URL.")
     scheme = url.partition("://")[0]
     if scheme.lower() not in ("http", "https") or authority_of(url)[:1] in ("", ":"):
         raise InvalidJob(
