@@ -210,8 +210,8 @@ def test_only_a_few_named_modules_import_the_worker_s_settings() -> None:
     readers = {module for module, names in our_imports().items() if "worker.settings" in names}
 
     assert readers <= {
-        *("worker.command", "worker.engine.device", "worker.engine_process.main", "worker.jobs.app"),
-        *("worker.lifecycle", "worker.runtime.launcher", "worker.service"),
+        *("worker.command", "worker.downloads", "worker.engine.device", "worker.engine_process.main"),
+        *("worker.jobs.app", "worker.lifecycle", "worker.runtime.launcher", "worker.service"),
     }
 
 

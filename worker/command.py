@@ -36,7 +36,8 @@ def read() -> WorkerSettings:
     Raises:
         SettingsError: a variable's value cannot be used.
     """
-    from worker.service import fetch_policy, shared_cache_server
+    from worker.downloads import fetch_policy
+    from worker.service import shared_cache_server
 
     settings = read_settings(WorkerSettings)
     fetch_policy(settings)

@@ -147,6 +147,7 @@ def assemble(app: Nameshot, first_contact: FirstContact, times: Times) -> Runnin
         on_other_model=lambda: delivery.shutdown.leave_now(),
         front=app.front,
         isolation=Isolation(marks.alone, head_start_s=HEAD_START_S),
+        now_s=lambda: delivery.clock.now_s(),
     )
     broker, results = (connect(server, socket_connect_timeout=1, socket_timeout=1) for server in app.endpoints)
     answers: FirstAnswerBackend = app.backend

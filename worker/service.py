@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from producer.broker.urls import Endpoint, endpoint
-from producer.version import own_version
 from worker.classifier import Classifier
 from worker.concurrency.budget import Budget
 from worker.concurrency.isolation import Isolation
@@ -20,6 +19,7 @@ from worker.decoding.decoder import DecoderOptions
 from worker.decoding.images import prepare_pillow
 from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing
+from worker.downloads import build_fetchers, fetch_policy
 from worker.embeddings.image_cache import Embedding, ImageEmbeddings
 from worker.embeddings.label_cache import LabelCache
 from worker.embeddings.shared import SharedEmbeddings
@@ -30,11 +30,9 @@ from worker.engine.stages import Stages
 from worker.engine_process.info import EngineInfo
 from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine, RemoteModel
-from worker.fetch import CoalescingFetcher, Fetcher, UrlPolicy
-from worker.fetch.connection import tls_context
+from worker.fetch import CoalescingFetcher
 from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher
-from worker.fetch.proxy import Proxy
 from worker.model import load_preparation
 from worker.model.identity import identity
 from worker.model.interface import HostModel, Model
@@ -88,24 +86,6 @@ class Service:
         self.classifier.close()
 
 
-def fetch_policy(settings: WorkerSettings) -> UrlPolicy:
-    """Return the URL policy of the settings; raise `SettingsError` if a setting for downloads cannot be used.
-
-    That includes the CA file and the proxy, which are not part of the policy.
-    """
-    tls_context(_ca_file(settings))
-    _proxy(settings)
-    return UrlPolicy.parsed(settings.fetch_ports, settings.fetch_allow, settings.fetch_hosts)
-
-
-def _ca_file(settings: WorkerSettings) -> str | None:
-    return None if settings.fetch_ca_file is None else str(settings.fetch_ca_file)
-
-
-def _proxy(settings: WorkerSettings) -> Proxy | None:
-    return Proxy.parsed(settings.fetch_proxy, settings.fetch_direct, settings.fetch_proxy_tunnel)
-
-
 def shared_cache_server(settings: WorkerSettings) -> Endpoint:
     """Return the Redis for shared embeddings; raise `SettingsError` for an invalid Redis URL."""
     if settings.shared_cache_url:
@@ -122,6 +102,7 @@ def build(
     load_preparation: Callable[..., Preparation] = load_preparation,
     on_other_model: Callable[[], None] = lambda: None,
     isolation: Isolation | None = None,
+    now_s: Callable[[], float] = time.time,
 ) -> Service:
     """Load and warm up the model, or wait until the engine process has loaded it, and build the parts that use it.
 
@@ -133,6 +114,7 @@ def build(
         load_preparation: for fronts only; called with the arguments of `worker.model.load_preparation`.
         on_other_model: for fronts only; as for `RemoteEngine`.
         isolation: the lock that lets the risky stages of a suspect run alone.
+        now_s: returns the seconds since the epoch, by which uploads' tokens expire.
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
@@ -149,9 +131,8 @@ def build(
         if front is None
         else _engine_process(settings, front, load_preparation, on_other_model)
     )
-    # At most half of the idle connections lead to one host, so twice `fetch_per_host` keeps all of that host's.
-    idle_downloads = max(concurrency, 2 * min(concurrency, settings.fetch_per_host))
-    allow_open_files(concurrency, idle_downloads)
+    fetchers, kept_downloads = build_fetchers(settings, policy, concurrency, now_s)
+    allow_open_files(concurrency, kept_downloads)
     labels = LabelCache(engine)
     # Create the shared cache only if it is used: for a checkpoint in a folder, its key requires reading all files.
     is_shared = settings.shared_cache_bytes and settings.embedding_cache_bytes
@@ -162,19 +143,8 @@ def build(
         max_bytes=settings.embedding_cache_bytes,
         shared=shared,
     )
-    fetcher = Fetcher(
-        policy,
-        max_bytes=settings.max_bytes,
-        timeout_s=settings.fetch_timeout,
-        max_connections=idle_downloads,
-        per_host=settings.fetch_per_host,
-        ca_file=_ca_file(settings),
-        user_agent=settings.fetch_user_agent or "/".join(filter(None, ("nameshot", own_version()))),
-        max_redirects=settings.fetch_redirects,
-        proxy=_proxy(settings),
-    )
-    caching = CachingFetcher(fetcher, images.recall, max_bytes=settings.http_cache_bytes)
-    downloads = caching if settings.http_cache_bytes else fetcher
+    caching = CachingFetcher(fetchers, images.recall, max_bytes=settings.http_cache_bytes)
+    downloads = caching if settings.http_cache_bytes else fetchers
     coalescing = CoalescingFetcher[File | KnownFile[Embedding]](downloads, settings.fetch_timeout)
     telemetry = Telemetry()
     telemetry.registry.register(PartsCollector(engine, labels, images, coalescing, caching, shared))

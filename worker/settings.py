@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from producer.contract.upload_token import MIN_SECRET_CHARACTERS
 from producer.settings import WANTED, ProducerSettings
 
 #: No sensible job takes longer than a day, and on some platforms a timeout of a few weeks overflows.
@@ -155,6 +156,20 @@ class WorkerSettings(ProducerSettings):
     fetch_coalesce: bool = Field(
         True,
         description="whether concurrent jobs of one queue and worker process that need the same URL share one download",
+    )
+    upload_url: str = Field(
+        "",
+        repr=False,
+        description="the HTTP API as the worker reaches it, such as `http://web:8000`; the worker fetches uploads from "
+        "this address, and nothing else",
+    )
+    upload_secret: str = Field(
+        "",
+        repr=False,
+        pattern=rf"(?s)^(.{{{MIN_SECRET_CHARACTERS},}})?$",
+        json_schema_extra={WANTED: f"at least {MIN_SECRET_CHARACTERS} characters"},
+        description=f"the secret of uploads' tokens, at least {MIN_SECRET_CHARACTERS} characters, the same for "
+        "the HTTP API and all workers",
     )
     http_cache_bytes: int = Field(
         0,

@@ -52,3 +52,25 @@ def test_fewer_attempts_than_are_needed_to_identify_a_poison_job_are_refused(
 
     with pytest.raises(SettingsError, match=f"NAMESHOT_MAX_ATTEMPTS is '{attempts}' .*greater than or equal to 3"):
         read_settings(WorkerSettings)
+
+
+@pytest.mark.parametrize("secret", ["s", "s" * 31])
+def test_a_short_secret_of_uploads_is_refused_without_being_shown(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAMESHOT_UPLOAD_SECRET", secret)
+
+    with pytest.raises(
+        SettingsError, match=r"^NAMESHOT_UPLOAD_SECRET cannot be used; it should be at least 32 characters\.$"
+    ):
+        read_settings(WorkerSettings)
+
+
+@pytest.mark.parametrize("secret", ["", "CANARY" * 6, "CANARY\n" * 6])
+def test_a_longer_secret_of_uploads_or_none_is_accepted_and_in_no_repr(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAMESHOT_UPLOAD_SECRET", secret)
+
+    settings = read_settings(WorkerSettings)
+
+    assert settings.upload_secret == secret
+    assert "CANARY" not in repr(settings) + str(settings)

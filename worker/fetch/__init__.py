@@ -15,6 +15,7 @@ code                    when
 ``invalid_url``         a name that no public host can have: a single label (``localhost``, ``minio``), or under
                         ``.localhost``, ``.local``, ``.internal``, ``.home.arpa``, ``.onion``, ``.svc.cluster.local``
                         [exceptions]
+``invalid_url``         an upload whose token is malformed, late or made with another secret (`worker.fetch.uploads`)
 ``host_not_allowed``    the host matches none of ``NAMESHOT_FETCH_HOSTS``
 ``port_not_allowed``    the port is not in ``NAMESHOT_FETCH_PORTS`` [exceptions]; port 0
 ``address_blocked``     the host is, or resolves to, an address that is not public [exceptions]
@@ -40,6 +41,8 @@ An exception in ``NAMESHOT_FETCH_ALLOW`` suspends the rules marked [exceptions] 
 port. If a URL breaks one of these rules and some exception has the URL's port, the worker resolves the host before it
 decides. If exceptions cover some of the host's addresses, the worker connects only to those; if they cover none, the
 download fails with the code of the broken rule.
+
+Uploads of the HTTP API, which an operator's secret protects, have a fetcher of their own (`worker.fetch.uploads`).
 """
 
 from worker.fetch.coalescing import CoalescingFetcher, Downloads

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import http.client
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address
-from typing import Final
+from typing import Final, Protocol
 
 from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
@@ -16,7 +16,7 @@ from worker.fetch.failures import FetchFailed, shortage
 from worker.fetch.proxy import Proxy, unreachable
 from worker.fetch.resolver import BoundedResolver
 from worker.fetch.slots import Slots
-from worker.fetch.url_policy import Target, UrlPolicy
+from worker.fetch.url_policy import Target
 from worker.runtime.shortages import is_shortage
 
 #: The worker tries at most this many addresses, so that a name with many dead ones cannot use up the download's time.
@@ -37,6 +37,16 @@ SILENCE_SHARE: Final = 0.8
 SHORTEST_WAIT_S: Final = 0.001
 
 
+class Policy(Protocol):
+    """Decides what a fetcher may request, and from which addresses."""
+
+    def check(self, url: object) -> Target:
+        """Return the target of a URL; raises `FetchFailed` if no fetcher with this policy may request it."""
+
+    def choose(self, target: Target, resolved: Sequence[Address | None]) -> list[Address]:
+        """Return those of a name's addresses to connect to, at least one; raises `FetchFailed` if there is none."""
+
+
 class Dialer:
     """Resolves a target once, checks every address, and connects to one that the policy allows.
 
@@ -53,7 +63,7 @@ class Dialer:
 
     def __init__(
         self,
-        policy: UrlPolicy,
+        policy: Policy,
         resolver: BoundedResolver,
         slots: Slots,
         *,

@@ -19,7 +19,7 @@ from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch.body import finish_empty, finish_unchanged, read_body
 from worker.fetch.connection import tls_context
 from worker.fetch.deadline import Watchdog
-from worker.fetch.dialer import Dialer
+from worker.fetch.dialer import Dialer, Policy
 from worker.fetch.failures import FetchFailed
 from worker.fetch.files import File
 from worker.fetch.freshness import Arrival, CacheTerms, confirms, renewed, terms_of
@@ -31,7 +31,7 @@ from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
 from worker.fetch.session import GuardedResponse, GuardedSession
 from worker.fetch.url_parts import read_location
-from worker.fetch.url_policy import SCHEME, Target, UrlPolicy
+from worker.fetch.url_policy import SCHEME, Target
 from worker.runtime.shortages import is_shortage
 
 #: The value of ``Accept``: the formats that every worker decodes, so that a server that chooses a format by this field
@@ -83,7 +83,7 @@ class Fetcher:
 
     def __init__(
         self,
-        policy: UrlPolicy,
+        policy: Policy,
         *,
         max_bytes: int,
         timeout_s: float,

@@ -22,6 +22,7 @@ from worker.concurrency.lru import Bounded
 from worker.fetch.fetcher import Fetcher
 from worker.fetch.files import File, KnownFile
 from worker.fetch.freshness import CacheTerms
+from worker.fetch.uploads import Fetchers
 
 #: One entry uses this much memory, as measured, without its key and its ETag.
 OVERHEAD_BYTES: Final = 440
@@ -43,7 +44,7 @@ class _Entry:
 
 
 class CachingFetcher(Generic[T]):
-    """An HTTP cache in front of a `Fetcher`. Thread-safe.
+    """An HTTP cache in front of a `Fetcher` or `Fetchers`. Thread-safe.
 
     The cache checks each URL against the policy, as an uncached fetch does. It stores only a keyed digest of the URL,
     because a signed URL is a secret.
@@ -59,7 +60,7 @@ class CachingFetcher(Generic[T]):
         misses: the number of downloaded images.
     """
 
-    def __init__(self, fetcher: Fetcher, recall: Callable[[str], T | None], *, max_bytes: int) -> None:
+    def __init__(self, fetcher: Fetcher | Fetchers, recall: Callable[[str], T | None], *, max_bytes: int) -> None:
         self._fetcher = fetcher
         self._recall = recall
         self._secret = os.urandom(32)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Self
 
@@ -97,9 +97,8 @@ class UrlPolicy:
         """
         if not isinstance(url, str):
             raise FetchFailed("invalid_url", f"the image URL must be a string, not {type(url).__name__}.")
-        scheme = _scheme_of(url)
-        host, port, path = _parse(url, scheme)
-        address = _as_address(host)
+        target = plain_target(url)
+        host, port, address = target.host, target.port, target.address
         is_local_name = address is None and not _is_public_name(host)
         may_except = any(entry.port in (None, port) for entry in self._allow)
         if is_local_name and not may_except:
@@ -114,7 +113,7 @@ class UrlPolicy:
             raise bad_host(refusal)
         if refusal is not None and (address is not None or not may_except):
             raise refusal()
-        return Target(scheme, host, port, path, address, refusal)
+        return replace(target, refusal=refusal)
 
     def choose(self, target: Target, resolved: Sequence[Address | None]) -> list[Address]:
         """Return those of a resolver's addresses that the worker may connect to for this target.
@@ -139,6 +138,13 @@ class UrlPolicy:
     def _excepted(self, addresses: Sequence[Address], port: int) -> list[Address]:
         """Return those of the addresses that exceptions cover."""
         return [address for address in addresses if any(entry.covers(address, port) for entry in self._allow)]
+
+
+def plain_target(url: str) -> Target:
+    """Return the parts of an http(s) URL, whatever host, port and address it names; raises `FetchFailed`."""
+    scheme = _scheme_of(url)
+    host, port, path = _parse(url, scheme)
+    return Target(scheme, host, port, path, _as_address(host), None)
 
 
 def _scheme_of(url: str) -> str:
