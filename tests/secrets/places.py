@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import trustme
 from PIL import Image
 
+from producer.contract.upload_token import make_token
 from tests.acceptance.conftest import picture
 from tests.chaos.null_model import BUG_COLOUR, FULL_COLOUR, REFUSED_COLOUR
 from tests.fetch.servers import Exchange, Script, ScriptedServer
@@ -87,12 +89,34 @@ REFUSED: dict[str, str | None] = {
     f"http://10.0.0.1{PATH}": "address_blocked",
     f"http://no-such-host.invalid{PATH}": "dns_failed",
 }
+#: The secret of uploads' tokens.
+UPLOAD_SECRET = f"{CANARY}-{'s' * 32}"
+#: The upload that is still there.
+UPLOAD = "u_CANARY"
 HOSTS = "127.0.0.1,10.0.0.1,93.184.216.34,no-such-host.invalid"
 
 
+def uploads(now_s: float) -> dict[str, str | None]:
+    """Return images that name uploads, and the code with which each fails."""
+    late_s = int(now_s) + 3_600
+    valid, gone = (f"upload:{make_token(UPLOAD_SECRET, name, late_s)}" for name in (UPLOAD, "u_CANARY_gone"))
+    return {
+        valid: None,
+        gone: "http_status",
+        f"upload:{make_token(UPLOAD_SECRET, UPLOAD, int(now_s) - 1)}": "invalid_url",
+        f"{valid.rpartition('.')[0]}.{gone.rpartition('.')[2]}": "invalid_url",
+        "upload:CANARY": "invalid_url",
+    }
+
+
+def upload(exchange: Exchange) -> None:
+    """Respond as the HTTP API does to a worker that fetches an upload."""
+    exchange.answer(*((PICTURE,) if f".{UPLOAD}." in exchange.path else (b"CANARY", "404 CANARY")))
+
+
 @contextmanager
-def served() -> Iterator[dict[str, str | None]]:
-    """Return every URL and the code with which it fails, while the servers run."""
+def served() -> Iterator[tuple[dict[str, str | None], str]]:
+    """Return every URL and upload with the code with which it fails, and the URL of uploads, while the servers run."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
     with ExitStack() as stack:
@@ -100,4 +124,4 @@ def served() -> Iterator[dict[str, str | None]]:
         for script, code in SERVERS.values():
             urls[stack.enter_context(ScriptedServer(script)).url(PATH)] = code
         urls[stack.enter_context(ScriptedServer(body(b""), tls=tls)).url(PATH)] = "tls_failed"
-        yield urls | REFUSED
+        yield urls | REFUSED | uploads(time.time()), stack.enter_context(ScriptedServer(upload)).url(f"/{CANARY}")

@@ -26,7 +26,7 @@ from tests.delivery.conftest import COMMAND
 from tests.eventually import eventually
 from tests.jobs.test_messages import headers, message
 from tests.secrets.leaks import everything_in, show_nothing_of, whole
-from tests.secrets.places import CANARY, HOSTS, MAX_BYTES, MAX_PIXELS, PATH, SERVERS, served
+from tests.secrets.places import CANARY, HOSTS, MAX_BYTES, MAX_PIXELS, PATH, SERVERS, UPLOAD_SECRET, served
 from tests.valkey_server import ValkeyServer
 
 PASSWORD = "PASS-CANARY-WORD"
@@ -67,16 +67,17 @@ class Scene:
 
 @dataclass
 class Aftermath:
-    """The codes of all jobs, and every text in which a secret may have been left."""
+    """The codes of all jobs, every text in which a secret may have been left, and the MACs of uploads' tokens."""
 
     codes: dict[str, set[str]]
     seen: dict[str, str]
+    macs: set[str]
 
 
 @pytest.fixture(scope="module")
 def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
     folder = tmp_path_factory.mktemp("canary")
-    with ValkeyServer(folder) as valkey, served() as urls:
+    with ValkeyServer(folder) as valkey, served() as (urls, upload_url):
         with valkey.connect() as admin:
             admin.acl_setuser(
                 "user", enabled=True, passwords=[f"+{PASSWORD}"], keys="*", channels="*", commands=["+@all"]
@@ -98,6 +99,8 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
             "NAMESHOT_HTTP_CACHE_BYTES": "100000",
             "NAMESHOT_SHARED_CACHE_BYTES": "1000000",
             "NAMESHOT_MODEL": "bundled",  # the null model runs, but the shared cache reads the checkpoint's files
+            "NAMESHOT_UPLOAD_URL": upload_url,
+            "NAMESHOT_UPLOAD_SECRET": UPLOAD_SECRET,
             "NAMESHOT_JOB_TIMEOUT": "4",
             "NAMESHOT_MAX_BYTES": str(MAX_BYTES),
             "NAMESHOT_MAX_PIXELS": str(MAX_PIXELS),
@@ -228,7 +231,8 @@ def _live(scene: Scene) -> Aftermath:
     worker.stop()
     seen["log"] = worker.log
     seen["commands"] = "".join(done.err + done.out for done in commands)
-    return Aftermath(codes, seen)
+    macs = {url.rpartition(".")[2] for url in urls if url.startswith("upload:v1.")}
+    return Aftermath(codes, seen, macs)
 
 
 async def _asynchronously(urls: list[str], redis_urls: tuple[str, str], note: Callable[..., None]) -> str:
@@ -254,7 +258,7 @@ async def _asynchronously(urls: list[str], redis_urls: tuple[str, str], note: Ca
 
 @pytest.mark.parametrize("place", ["log", "exceptions", "reprs", "answers", "broker", "metrics", "commands", "ps"])
 def test_no_secret_is_found_anywhere(aftermath: Aftermath, place: str) -> None:
-    show_nothing_of(aftermath.seen[place], CANARY, PASSWORD)
+    show_nothing_of(aftermath.seen[place], CANARY, PASSWORD, *aftermath.macs)
 
 
 @pytest.mark.parametrize(
@@ -264,8 +268,14 @@ def test_the_scene_used_the_http_cache_and_the_shared_cache(aftermath: Aftermath
     assert re.search(rf"^nameshot_{count}_total [1-9]", aftermath.seen["metrics"], re.MULTILINE)
 
 
+def test_the_scene_fetched_an_upload_and_met_each_refusal_of_one(aftermath: Aftermath) -> None:
+    had = [codes for url, codes in aftermath.codes.items() if url.startswith("upload:")]
+
+    assert sorted(code for codes in had for code in codes) == ["", "http_status", *["invalid_url"] * 3]
+
+
 def test_the_scene_produced_every_error_code_that_a_job_can_have(aftermath: Aftermath) -> None:
-    differing = {url: codes for url, codes in aftermath.codes.items() if "://" in url and len(codes) > 1}
+    differing = {url: codes for url, codes in aftermath.codes.items() if ":" in url and len(codes) > 1}
     assert not differing, "single and bulk agree"
     had = {code for codes in aftermath.codes.values() for code in codes}
     assert had >= set(ERROR_CODES) - {"invalid_job"}

@@ -31,6 +31,8 @@ VERBOSE: Final = ("celery.app.trace", "celery.backends.base")
 
 #: The pattern matches a URL up to the next space, because a path may hold a quotation mark.
 _URL: Final = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#]*@)?([^\s/?#'\"<>\\]*)\S*")
+#: An upload's token, which the pattern above does not match, because it has no slashes.
+_UPLOAD: Final = re.compile(r"\b(upload:)\S+", re.IGNORECASE)
 _TARGET: Final = re.compile(r"(with url: |\"(?:GET|HEAD|POST) )\S+")
 #: Longer lines are truncated. The worker's own lines are shorter; Celery logs up to 1,024 characters of a message that
 #: it cannot decode.
@@ -39,8 +41,8 @@ _LOST_LINES: Final = "%d lines of this log are lost: standard error could not be
 
 
 def redact(text: str) -> str:
-    """Return the text with each URL shortened to its scheme and host, and at most `_MAX_CHARACTERS` long."""
-    text = _URL.sub(r"\1\2/…", text)
+    """Return the text with each URL shortened to its scheme and host, no token, and at most `_MAX_CHARACTERS`."""
+    text = _UPLOAD.sub(r"\1…", _URL.sub(r"\1\2/…", text))
     return _TARGET.sub(r"\1…", text)[:_MAX_CHARACTERS]
 
 
