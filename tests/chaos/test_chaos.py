@@ -8,6 +8,10 @@ from tests.chaos.run import Plan, Report, run
 PLAN = Plan(jobs=300, faults=len(Kind), seed=2, gap_s=1.1, longest_s=4.0, patience_s=60.0)
 
 
+# In `make test`, tests/delivery causes each of these faults alone.
+pytestmark = pytest.mark.thorough
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return run(PLAN, tmp_path_factory.mktemp("chaos"))

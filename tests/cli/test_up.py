@@ -191,6 +191,7 @@ def test_a_model_that_cannot_be_loaded_is_reported_in_one_sentence(home: Home) -
     home.assert_nothing_runs()
 
 
+@pytest.mark.thorough  # in `make test`, tests/embedded restarts the server, and tests/delivery kills workers
 def test_up_restarts_parts_that_die_and_its_data_survives_its_own_death(home: Home) -> None:
     with home.start("up", "--port", "0") as first:
         first.wait_for("Data and logs")

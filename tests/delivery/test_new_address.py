@@ -48,7 +48,7 @@ def successor(own_valkey: ValkeyServer) -> Iterator[ValkeyServer]:
     server.stop()
 
 
-@pytest.mark.parametrize("goes", [ValkeyServer.stop, ValkeyServer.freeze])
+@pytest.mark.parametrize("goes", [ValkeyServer.stop, pytest.param(ValkeyServer.freeze, marks=pytest.mark.thorough)])
 def test_workers_and_clients_follow_a_redis_whose_name_resolves_to_another_address(
     goes: Callable[[ValkeyServer], None],
     start_worker: StartWorker,

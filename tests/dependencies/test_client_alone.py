@@ -53,6 +53,10 @@ def pip(python: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+# In `make test`, tests/test_layout.py checks that the client imports no Celery.
+pytestmark = pytest.mark.thorough
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of a wheel of the current sources, built with the installed hatchling."""

@@ -57,10 +57,6 @@ LARGEST: dict[str, Callable[[], bytes]] = {
 }
 
 
-#: Names of files that `make test` decodes once, among the hostile files, and `make thorough` many times at once.
-SLOWEST = ("JPEG, progressive CMYK, turned", "HEIC, turned", "AVIF, turned")
-
-
 def growth(files: Mapping[str, bytes], folder: Path, copies: int = 1) -> tuple[int, list[str]]:
     """Return how much the files add to a worker's peak of memory, in bytes, and the code of each."""
     for number, data in enumerate(files.values()):
@@ -72,9 +68,8 @@ def growth(files: Mapping[str, bytes], folder: Path, copies: int = 1) -> tuple[i
     return found["growth_bytes"], found["codes"]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.thorough) if name in SLOWEST else name for name in LARGEST]
-)
+@pytest.mark.thorough  # `make test` decodes each of these files once, among the hostile files
+@pytest.mark.parametrize("name", LARGEST)
 def test_many_of_the_largest_images_at_once_stay_within_the_memory_for_decoding(name: str, tmp_path: Path) -> None:
     grown_bytes, codes = growth({name: LARGEST[name]()}, tmp_path, copies=CONCURRENCY)
     assert set(codes) == {"ok"}

@@ -111,6 +111,7 @@ def test_verify_prints_json_and_compare_prints_a_table(home: Home, checkpoint: C
     assert "Traceback" not in verified.err + compared.err
 
 
+@pytest.mark.thorough  # loads two checkpoints in four processes
 @pytest.mark.timeout(300)
 def test_verify_and_compare_name_a_file_that_is_no_picture_and_leave_it_out(
     home: Home, checkpoint: Callable[[str], Path]
