@@ -31,7 +31,7 @@ def large(origin: Origin) -> list[str]:
     return [origin.url(f"/{number}.webp") for number in range(BURST)]
 
 
-@pytest.mark.parametrize("decoder", ["process", "thread"])
+@pytest.mark.parametrize("decoder", ["process", pytest.param("thread", marks=pytest.mark.thorough)])
 def test_every_job_of_a_burst_of_large_images_is_answered(
     decoder: str, start_worker: StartWorker, client: Client, large: list[str]
 ) -> None:
@@ -46,6 +46,7 @@ def test_every_job_of_a_burst_of_large_images_is_answered(
     assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
 
 
+@pytest.mark.thorough  # in `make test`, tests/embeddings and tests/concurrency pause the clocks of single images
 def test_every_image_of_several_bulk_messages_of_large_images_is_answered(
     start_worker: StartWorker, send_many: SendMany, large: list[str]
 ) -> None:

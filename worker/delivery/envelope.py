@@ -70,6 +70,8 @@ def read_envelope(
         fault = fault or f"Redis cannot read its id: it is not JSON or has over {MAX_PARTS} commas and opening brackets"
     if fault and not job_id:
         return None
+    if own_headers.get("compression"):
+        fault = fault or "its body is compressed; send it without compression"
     return {
         "body": body,
         "content-type": envelope.get("content-type"),
