@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from producer import Client, JobFailed
+from producer import Client, Job, JobFailed
 from producer.contract.names import queue_name
 from tests.acceptance.origin import Origin
 from tests.cli.command import Home
@@ -33,6 +33,13 @@ def send(
     broker.lpush(queue_name("nameshot", "default"), message(own, [[], kwargs, {}]))
 
 
+def ended(client: Client, job_id: str) -> Job:
+    """Return a job that a plain client sent, once it has ended."""
+    job = client.job(job_id)
+    eventually(lambda: job.status() in ("succeeded", "failed"), lambda: f"{job_id} has not ended")
+    return job
+
+
 def test_the_line_about_an_outcome_names_the_request(
     client: Client, start_worker: StartWorker, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
@@ -44,8 +51,8 @@ def test_the_line_about_an_outcome_names_the_request(
         send(broker, "wrong", "by-3", image=owl, candidate_labels=[])
         send(broker, "many", "by-4", task="nameshot.classify_many", images=[owl, lost], candidate_labels=LABELS)
         send(broker, "broken", "by-5", self=1)
-    jobs = [client.job(job_id) for job_id in ("good", "lost", "wrong", "many", "broken")]
-    eventually(lambda: all(job.status() in ("succeeded", "failed") for job in jobs), lambda: worker.log)
+    for job_id in ("good", "lost", "wrong", "many", "broken"):
+        ended(client, job_id)
 
     for line in (
         "job good (request by-1): '",
@@ -68,7 +75,7 @@ def test_a_request_id_of_another_form_is_ignored(
             send(broker, f"job-{number}", request_id, image=origin.url("/owl.png"), candidate_labels=LABELS)
 
     for number in range(7):
-        assert client.job(f"job-{number}").result(timeout=TIMEOUT_S).ranking
+        assert ended(client, f"job-{number}").result(timeout=TIMEOUT_S).ranking
         worker.wait_for_log(f"job job-{number}: '")
     assert "(request" not in worker.log
 
@@ -81,7 +88,7 @@ def test_a_job_that_runs_again_keeps_its_request_id(
         with own_valkey.connect() as broker:
             send(broker, "ill", "by-1", retries=2, image=server.url("/a.png"), candidate_labels=LABELS)
 
-        assert client.job("ill").result(timeout=TIMEOUT_S).attempts == 2
+        assert ended(client, "ill").result(timeout=TIMEOUT_S).attempts == 2
     worker.wait_for_log("job ill (request by-1): '")
     assert "job ill (request by-1) runs again in" in worker.log
 
@@ -94,7 +101,7 @@ def test_a_replayed_dead_letter_keeps_its_request_id(
         broker.hset("nameshot:suspects", mapping={"poison": 3, "alone poison": 3})
         send(broker, "poison", "by-1", image=origin.url("/owl.png"), candidate_labels=LABELS)
     with pytest.raises(JobFailed, match="poisoned"):
-        client.job("poison").result(timeout=TIMEOUT_S)
+        ended(client, "poison").result(timeout=TIMEOUT_S)
     worker.wait_for_log("job poison (request by-1) failed: poisoned")
     (letter,) = command.run("dead-letters", "list", "--json").json_lines
 

@@ -102,7 +102,7 @@ def test_the_base_url_may_name_a_local_host_of_a_private_address(start: Start) -
         ("upload:CANARY", MALFORMED),
         (image_of().rpartition(".")[0], MALFORMED),
         (
-            image_of().replace("upload", "UPLOAD") + "/",
+            image_of().replace("upload", "UPLOAD"),
             MALFORMED,
         ),
         (f"{image_of()}/../../../v1/events", MALFORMED),

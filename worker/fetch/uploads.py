@@ -85,7 +85,7 @@ class UploadPolicy:
         """
         if not isinstance(url, str) or not is_upload(url):
             raise invalid("this is not an upload's token.")
-        token = url[len(PREFIX) :]
+        token = url.removeprefix(PREFIX)  # in capital letters the scheme stays, so that the token is malformed
         try:
             check_token(self._secret, token, self._now_s())
         except TokenRefused as refused:
