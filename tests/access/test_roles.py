@@ -9,7 +9,7 @@ from celery import Celery
 from celery.exceptions import TimeoutError as CeleryTimeout
 
 from producer import AsyncClient, BrokerUnavailable, Client, ResultTimeout
-from producer.broker.access import RoleName, roles
+from producer.broker.access import ROLE_NAMES, RoleName, roles
 from producer.contract.names import rung_name
 from tests.acceptance.origin import Origin
 from tests.cli.command import Home
@@ -24,7 +24,7 @@ from worker.delivery.upkeep_scripts import UPDATE_LEASE
 LABELS = ["fox", "owl"]
 URL = "http://example.com/owl.png"
 TIMEOUT_S = 60
-ROLES: tuple[RoleName, ...] = ("producer", "worker", "observer")
+ROLES = ROLE_NAMES
 
 
 def as_role(valkey: ValkeyServer, role: RoleName, database: int = 0) -> redis.Redis:

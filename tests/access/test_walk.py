@@ -8,14 +8,14 @@ import pytest
 import redis
 
 from producer import Client
-from producer.broker.access import RoleName
+from producer.broker.access import ROLE_NAMES, RoleName
 from producer.contract.names import answer_key, claim_key, forget_key, forgotten_key, place_key
 from tests.acceptance.origin import Origin
 from tests.access.walk import CANARY, FOREIGN, KEYS, MESSAGES, TYPES, is_permitted, steps
 from tests.delivery.conftest import StartWorker
 from tests.valkey_server import ValkeyServer
 
-ROLES: tuple[RoleName, ...] = ("producer", "worker", "observer")
+ROLES = ROLE_NAMES
 #: The keys that a producer may write freely.
 ITS_OWN = (claim_key("nameshot", "a-job"), place_key("nameshot", "a-job"), answer_key("a-job"), forgotten_key("a-job"))
 

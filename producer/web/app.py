@@ -1,0 +1,126 @@
+"""Assemble the ASGI application of the HTTP front."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypedDict
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from producer.errors import BrokerUnavailable
+from producer.settings import read_settings
+from producer.version import own_version
+from producer.web import jobs, looking
+from producer.web.bodies import BodyLimits
+from producer.web.cors import Cors
+from producer.web.envelope import Envelope, request_id_of
+from producer.web.front import WebFront, front_of, running
+from producer.web.guards import Guards, HostRule
+from producer.web.metrics import Metrics
+from producer.web.problems import Problem
+from producer.web.schemas import ProblemObject
+from producer.web.settings import WebSettings, listed
+
+logger = logging.getLogger(__name__)
+
+
+class LifespanState(TypedDict):
+    """What the lifespan gives to each request."""
+
+    front: WebFront
+
+
+def create(*, is_loopback: bool) -> ASGIApp:
+    """Return the application with the environment's settings.
+
+    Args:
+        is_loopback: whether the server listens on a loopback address.
+    """
+    settings = read_settings(WebSettings)
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
+        async with running(settings, metrics) as front:
+            yield {"front": front}
+
+    api = FastAPI(
+        title="nameshot",
+        version=own_version() or "0",
+        description="Ask which of your labels fits an image.",
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
+    )
+    api.include_router(jobs.router)
+    api.include_router(looking.router)
+    api.add_exception_handler(Problem, _answer_problem)
+    api.add_exception_handler(BrokerUnavailable, _answer_outage)
+    api.add_exception_handler(HTTPException, _answer_refusal)
+    api.openapi = lambda: _schema(api)  # type: ignore[method-assign]  # FastAPI documents this way of extending it
+    root_path, origins = settings.web_root_path, frozenset(listed(settings.web_cors_origins))
+    hosts = HostRule.of(is_loopback=is_loopback, hosts=listed(settings.web_hosts))
+    app: ASGIApp = BodyLimits(api, root_path=root_path)
+    app = Cors(app, origins=origins)
+    app = Guards(app, hosts=hosts, origins=origins, root_path=root_path)
+    return Envelope(app, metrics=metrics, root_path=root_path)
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101 - Starlette's handlers are typed for any exception
+    return error.response(request_id_of(request.scope), front_of(request).root_path)
+
+
+async def _answer_outage(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BrokerUnavailable)  # noqa: S101 - as above
+    # The sentence is for the operator: it names Redis's address.
+    logger.warning("request %s: %s", request_id_of(request.scope), error)
+    members = {"may_have_been_accepted": error.may_have_run} if request.method == "POST" else {}
+    problem = Problem("unavailable", headers={"Retry-After": "2"}, members=members)
+    return await _answer_problem(request, problem)
+
+
+async def _answer_refusal(request: Request, error: Exception) -> Response:
+    """Answer what Starlette refuses: a path or a method that no route has."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    if error.status_code == 405:
+        allowed = ", ".join(sorted(_methods(request)))
+        return await _answer_problem(request, Problem("method_not_allowed", headers={"Allow": allowed}))
+    return await _answer_problem(request, Problem("not_found" if error.status_code == 404 else "internal"))
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods of all routes of a path."""
+    path, found = request.scope["path"], set[str]()
+    for router in (jobs.router, looking.router):
+        for route in router.routes:
+            if isinstance(route, Route) and route.path_regex.match(path):
+                found |= route.methods or set()
+    return found
+
+
+def _schema(api: FastAPI) -> dict[str, Any]:
+    if api.openapi_schema is None:
+        schema = get_openapi(
+            title=api.title,
+            version=api.version,
+            summary=None,
+            description=api.description,
+            routes=api.routes,
+        )
+        problem = ProblemObject.model_json_schema(ref_template="#/components/schemas/{model}")
+        parts = schema["components"]["schemas"]
+        parts |= problem.pop("$defs", {})
+        parts[ProblemObject.__name__] = problem
+        api.openapi_schema = schema
+    return api.openapi_schema

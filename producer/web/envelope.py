@@ -1,0 +1,87 @@
+"""What every response has: a request id, headers of security, a count, and a problem in place of a traceback."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+import traceback
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from producer.web.metrics import Metrics
+from producer.web.problems import Problem
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+#: Unless the response itself has the header.
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+#: Names of routes that `Metrics` counts; what no route matches is one.
+UNMATCHED: Final = "unmatched"
+
+
+def request_id_of(scope: Scope) -> str:
+    """Return the id of a request, by which its caller and the log name it."""
+    request_id: str = scope["state"]["request_id"]
+    return request_id
+
+
+class Envelope:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, root_path: str) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; an error of the application becomes ``internal``."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began_s = time.perf_counter()
+        request_id = _given_id(scope) or secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = list(message["headers"])
+                present = {name.lower() for name, _ in headers}
+                headers += [header for header in _HEADERS if header[0] not in present]
+                headers += scope["state"].get("headers", ())
+                headers.append((b"x-request-id", request_id.encode()))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            # The text of an exception may quote the request, so only its type and its place are logged.
+            places = "".join(
+                f" {frame.filename.rpartition('/')[2]}:{frame.lineno}"
+                for frame in traceback.extract_tb(error.__traceback__)[-6:]
+            )
+            logger.error("request %s failed: %s at%s", request_id, type(error).__name__, places)
+            if status:
+                raise ConnectionAbortedError from None  # uvicorn closes the connection: the response is incomplete
+            await Problem("internal").response(request_id, self._root_path)(scope, receive, send_with_headers)
+        finally:
+            route = getattr(scope.get("route"), "path", UNMATCHED)
+            self._metrics.served(route, scope["method"], status, time.perf_counter() - began_s)
+
+
+def _given_id(scope: Scope) -> str | None:
+    values: list[bytes] = [value for name, value in scope["headers"] if name == b"x-request-id"]
+    return values[0].decode() if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else None

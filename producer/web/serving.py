@@ -1,0 +1,108 @@
+"""Run the HTTP front with uvicorn, in one process or several, until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from functools import partial
+from ipaddress import ip_address
+from typing import Final
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from producer.client.configuration import configure
+from producer.errors import NameshotError, SettingsError
+from producer.settings import read_settings
+from producer.web.app import create
+from producer.web.front import ring_of
+from producer.web.settings import WebSettings, listed
+
+logger = logging.getLogger(__name__)
+
+#: Responses that are under way when the server ends have this long.
+DRAIN_TIMEOUT_S: Final = 10
+_BACKLOG: Final = 2048
+
+
+def serve(host: str, port: int, processes: int) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status.
+
+    Raises:
+        NameshotError: the port cannot be used.
+    """
+    try:
+        settings = read_settings(WebSettings)
+        configure()
+        ring = ring_of(settings)
+    except SettingsError as error:
+        return _refuse(str(error))
+    is_near = is_loopback(host)
+    if not is_near and ring is None:
+        if not settings.web_open:
+            return _refuse(
+                f"{host} is not a loopback address and no API key is needed, so anyone who reaches it could submit "
+                "jobs; set NAMESHOT_WEB_KEYS_FILE, or NAMESHOT_WEB_OPEN=1 where only trusted programs reach it."
+            )
+        print(f"nameshot: warning: anyone who reaches {host} can submit jobs (NAMESHOT_WEB_OPEN).", file=sys.stderr)
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
+    proxies = list(listed(settings.web_trusted_proxies))
+    config = uvicorn.Config(
+        partial(create, is_loopback=is_near),
+        factory=True,
+        workers=processes,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
+        timeout_graceful_shutdown=DRAIN_TIMEOUT_S,
+        backlog=_BACKLOG,
+    )
+    with _listening(host, port) as listener:
+        address = f"[{host}]" if ":" in host else host
+        print(f"Serving on http://{address}:{listener.getsockname()[1]}", flush=True)
+        if processes > 1:
+            Multiprocess(config, [listener]).run()
+            return 0
+        server = uvicorn.Server(config)
+        # uvicorn raises the signal again once it has ended in order, which is no failure.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, server.handle_exit)
+        server.run([listener])
+        return 0 if server.started else 1
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only programs of this machine reach a server that listens on this host."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        listener.set_inheritable(True)
+    except OSError as error:
+        listener.close()
+        raise NameshotError(f"the address {host}, port {port}, cannot be used: {error.strerror or error}.") from None
+    return listener
+
+
+def _refuse(sentence: str) -> int:
+    """Say why the settings cannot be used; the status tells supervisors that a restart does not help."""
+    print(f"nameshot: {sentence}", file=sys.stderr)
+    return os.EX_CONFIG
