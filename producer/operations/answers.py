@@ -21,6 +21,9 @@ from producer.errors import JobCancelled, JobExpired, JobFailed, NameshotError
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired", "unknown"]
 TERMINAL_STATES: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
+#: The error of a job whose stored answer cannot be read.
+MALFORMED: Final = JobFailed("model_error", "the stored answer is malformed; no worker wrote it.", False)
+
 #: A member of the sorted set `forgotten_key`, which maps each member to the time at which a client forgot the job, in
 #: microseconds of the result backend's clock. There are three kinds of members:
 #: - The life of a message: workers must not answer this message.
@@ -103,9 +106,7 @@ class Answer:
         try:
             return cls._from_json(payload, job_id)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return cls(
-                "failed", error=JobFailed("model_error", "the stored answer is malformed; no worker wrote it.", False)
-            )
+            return cls("failed", error=MALFORMED)
 
     @classmethod
     def of_expired(cls, job_id: str) -> Answer:

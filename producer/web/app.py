@@ -67,6 +67,7 @@ def create(*, is_loopback: bool) -> ASGIApp:
     api.add_exception_handler(Problem, _answer_problem)
     api.add_exception_handler(BrokerUnavailable, _answer_outage)
     api.add_exception_handler(HTTPException, _answer_refusal)
+    api.add_exception_handler(Exception, _answer_failure)
     api.openapi = lambda: _schema(api)  # type: ignore[method-assign]  # FastAPI documents this way of extending it
     root_path, origins = settings.web_root_path, frozenset(listed(settings.web_cors_origins))
     hosts = HostRule.of(is_loopback=is_loopback, hosts=listed(settings.web_hosts))
@@ -88,6 +89,11 @@ async def _answer_outage(request: Request, error: Exception) -> Response:
     members = {"may_have_been_accepted": error.may_have_run} if request.method == "POST" else {}
     problem = Problem("unavailable", headers={"Retry-After": "2"}, members=members)
     return await _answer_problem(request, problem)
+
+
+async def _answer_failure(request: Request, _: Exception) -> Response:
+    """Answer an error of our own, which Starlette then raises again, so that `Envelope` logs it."""
+    return await _answer_problem(request, Problem("internal"))
 
 
 async def _answer_refusal(request: Request, error: Exception) -> Response:

@@ -51,10 +51,10 @@ class Envelope:
         began_s = time.perf_counter()
         request_id = _given_id(scope) or secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 0
+        status, is_complete = 0, False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = list(message["headers"])
@@ -63,6 +63,8 @@ class Envelope:
                 headers += scope["state"].get("headers", ())
                 headers.append((b"x-request-id", request_id.encode()))
                 message = {**message, "headers": headers}
+            else:
+                is_complete = not message.get("more_body", False)
             await send(message)
 
         try:
@@ -74,9 +76,10 @@ class Envelope:
                 for frame in traceback.extract_tb(error.__traceback__)[-6:]
             )
             logger.error("request %s failed: %s at%s", request_id, type(error).__name__, places)
-            if status:
-                raise ConnectionAbortedError from None  # uvicorn closes the connection: the response is incomplete
-            await Problem("internal").response(request_id, self._root_path)(scope, receive, send_with_headers)
+            if not status:
+                await Problem("internal").response(request_id, self._root_path)(scope, receive, send_with_headers)
+            elif not is_complete:
+                raise ConnectionAbortedError from None  # uvicorn closes the connection, so that the client notices
         finally:
             route = getattr(scope.get("route"), "path", UNMATCHED)
             self._metrics.served(route, scope["method"], status, time.perf_counter() - began_s)

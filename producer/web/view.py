@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from producer.client.waiters import ordinal
 from producer.contract.result import Result
 from producer.errors import ERROR_CODES, JobFailed
-from producer.operations.answers import Answer
+from producer.operations.answers import MALFORMED, Answer
 from producer.operations.records import Seen, look
 from producer.web.front import WebFront
 from producer.web.keys import Caller
@@ -48,7 +49,7 @@ def _is_of(caller: Caller, seen: Seen) -> bool:
 
 def job_object(front: WebFront, job_id: str, seen: Seen) -> dict[str, Any]:
     """Return the JSON object of a job."""
-    answer, record = seen.answer, seen.record
+    answer, record = _readable(seen.answer), seen.record
     queue = record.queue if record else None
     position = seen.standing.ahead if answer.state == "queued" and record else None
     created = None if record is None else _of_ms(record.created_ms)
@@ -84,8 +85,17 @@ def etag_of(job_id: str, answer: Answer) -> str:
     return f'"{job_id}.{ordinal(answer.state)}"'
 
 
+def _readable(answer: Answer) -> Answer:
+    """Return the answer; a result that is malformed, because another program stored it, is a failure."""
+    try:
+        _result(answer)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return replace(answer, state="failed", value=None, error=MALFORMED)
+    return answer
+
+
 def _result(answer: Answer) -> Mapping[str, Any] | None:
-    if answer.value is None or "ranking" not in answer.value:
+    if answer.value is None or "outcomes" in answer.value:
         return None  # a bulk message of another client has outcomes
     return Result.from_json(answer.value).to_dict()
 

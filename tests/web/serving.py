@@ -43,6 +43,10 @@ class Server:
         """Send POST, with a JSON body unless it is None."""
         return requests.post(self.url + path, json=body, timeout=TIMEOUT_S, **options)
 
+    def send(self, method: str, path: str, data: Any, headers: dict[str, str]) -> requests.Response:
+        """Send a body as it is; an iterator in chunks."""
+        return requests.request(method, self.url + path, data=data, headers=headers, timeout=TIMEOUT_S)
+
     def delete(self, path: str, **options: Any) -> requests.Response:
         """Send DELETE."""
         return requests.delete(self.url + path, timeout=TIMEOUT_S, **options)
@@ -53,6 +57,12 @@ class Server:
         assert accepted.status_code == 202, accepted.text
         job_id: str = accepted.json()["id"]
         return job_id
+
+    @property
+    def rss_bytes(self) -> int:
+        """The memory that its process holds."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
     @property
     def port(self) -> int:
@@ -82,10 +92,17 @@ def environment(valkey: ValkeyServer, **settings: str) -> dict[str, str]:
 @contextmanager
 def serving(valkey: ValkeyServer, log: Path, *arguments: str, **settings: str) -> Iterator[Server]:
     """Run a server until the end of the block; it is ready when the block begins."""
+    with running(command_for("--port", "0", *arguments), environment(valkey, **settings), log) as server:
+        yield server
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[Server]:
+    """Run the program of a server until the end of the block."""
     with log.open("w") as errors:
         process = subprocess.Popen(
-            command_for("--port", "0", *arguments),
-            env=environment(valkey, **settings),
+            command,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
