@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from producer.errors import BrokerUnavailable
 from producer.settings import read_settings
 from producer.version import own_version
-from producer.web import jobs, looking
+from producer.web import events, jobs, looking
 from producer.web.bodies import BodyLimits
 from producer.web.cors import Cors
 from producer.web.envelope import Envelope, request_id_of
@@ -29,6 +29,9 @@ from producer.web.schemas import ProblemObject
 from producer.web.settings import WebSettings, listed
 
 logger = logging.getLogger(__name__)
+
+
+ROUTERS: Final = (jobs.router, events.router, looking.router)
 
 
 class LifespanState(TypedDict):
@@ -62,8 +65,8 @@ def create(*, is_loopback: bool) -> ASGIApp:
         lifespan=lifespan,
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
-    api.include_router(jobs.router)
-    api.include_router(looking.router)
+    for router in ROUTERS:
+        api.include_router(router)
     api.add_exception_handler(Problem, _answer_problem)
     api.add_exception_handler(BrokerUnavailable, _answer_outage)
     api.add_exception_handler(HTTPException, _answer_refusal)
@@ -108,7 +111,7 @@ async def _answer_refusal(request: Request, error: Exception) -> Response:
 def _methods(request: Request) -> set[str]:
     """Return the methods of all routes of a path."""
     path, found = request.scope["path"], set[str]()
-    for router in (jobs.router, looking.router):
+    for router in ROUTERS:
         for route in router.routes:
             if isinstance(route, Route) and route.path_regex.match(path):
                 found |= route.methods or set()

@@ -24,6 +24,7 @@ from producer.web.counts import counted, fault_of
 from producer.web.fresh import Fresh
 from producer.web.keys import Caller, Defaults, KeyRing, everybody
 from producer.web.metrics import Metrics
+from producer.web.places import Places
 from producer.web.settings import WebSettings
 from producer.web.speed import SAMPLE_S, Speeds, taken
 
@@ -43,6 +44,7 @@ class WebFront:
         ring: the API's keys; None if the API needs none.
         stopping: set as soon as the process is to end.
         queues: what ``/v1/queues`` answers.
+        places: the open streams of events.
         fault: why Redis cannot be used, empty if it can.
     """
 
@@ -56,11 +58,13 @@ class WebFront:
     speeds: Speeds = field(default_factory=Speeds)
     queues: Fresh[dict[str, Any]] = field(init=False)
     fault: Fresh[str] = field(init=False)
+    places: Places = field(init=False)
 
     def __post_init__(self) -> None:
         """Prepare the questions that are asked for all callers at once."""
         self.queues = Fresh(lambda: counted(self.run, self.prefix, self.speeds))
         self.fault = Fresh(lambda: fault_of(self.link))
+        self.places = Places(self.settings.web_max_streams)
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation; raises `BrokerUnavailable` within `REDIS_TIMEOUT_S`."""

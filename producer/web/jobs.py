@@ -22,6 +22,7 @@ from producer.web.bodies import read_object
 from producer.web.callers import Asking, Counted
 from producer.web.documented import KEYED, problems
 from producer.web.front import WebFront, front_of
+from producer.web.ids import check_count, check_id
 from producer.web.job_request import JobBody
 from producer.web.keys import Caller
 from producer.web.preferences import Preference, has_already
@@ -33,7 +34,6 @@ from producer.web.waiting import wait_for_end
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/jobs", redirect_slashes=False)
 
-MAX_IDS: Final = 100
 #: The advice to a caller whose job has no answer yet.
 _AGAIN: Final = {"Retry-After": "1"}
 #: The advice to a caller who has too many jobs without an answer; one may be answered at any moment.
@@ -88,11 +88,10 @@ async def submit_job(request: Request, caller: Counted) -> Response:
     openapi_extra={"parameters": [IDS_PARAMETER]},
 )
 async def get_jobs(request: Request, caller: Counted) -> Response:
-    """Return up to 100 jobs in the order asked."""
+    """Return jobs in the order asked."""
     front = front_of(request)
     job_ids = request.query_params.getlist("id")
-    if not 1 <= len(job_ids) <= MAX_IDS:
-        raise Problem("too_many_ids", f"ask for 1 to {MAX_IDS} jobs by id=…, not for {len(job_ids):,}.")
+    check_count(len(job_ids), "id")
     seen = await find(front, caller, filter(CLAIMED_ID.fullmatch, job_ids))
     found = [job_id for job_id in job_ids if job_id in seen and not seen[job_id].answer.is_deleted]
     missing = [job_id for job_id in job_ids if job_id not in found]
@@ -160,7 +159,7 @@ async def cancel_job(request: Request, job_id: str, caller: Counted) -> Response
 async def delete_job(request: Request, job_id: str, caller: Counted) -> Response:
     """Delete the answer of a job."""
     front = front_of(request)
-    _check_id(job_id)
+    check_id(job_id)
     seen = (await find(front, caller, [job_id])).get(job_id)
     if seen is None:
         raise Problem("job_not_found")
@@ -192,13 +191,8 @@ async def _accept(front: WebFront, asked: Asked) -> bool:
 
 
 async def _own(front: WebFront, caller: Caller, job_id: str) -> Seen:
-    _check_id(job_id)
+    check_id(job_id)
     return await find_one(front, caller, job_id)
-
-
-def _check_id(job_id: str) -> None:
-    if not CLAIMED_ID.fullmatch(job_id):
-        raise Problem("job_not_found")
 
 
 def _id_of(request: Request, caller: Caller) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from producer.contract.image_url import MAX_URL_CHARACTERS
 from producer.contract.labels import MAX_LABEL_CHARACTERS, MAX_LABELS, MAX_TEMPLATE_CHARACTERS, MAX_TEMPLATES
 from producer.contract.names import QUEUES
+from producer.web.ids import MAX_IDS
 from producer.web.job_request import MAX_EXPIRES_IN_S, MAX_TIMEOUT_S, MAX_TOP_K, REQUIRED
 
 #: The end of the text in every dialect of regular expressions: ``$`` also matches before a last newline in Python's.
@@ -74,12 +75,9 @@ JOB_REQUEST: Final[dict[str, Any]] = {
     },
 }
 JOB_BODY: Final = {"required": True, "content": {"application/json": {"schema": JOB_REQUEST}}}
-IDS_PARAMETER: Final = {
-    "name": "id",
-    "in": "query",
-    "required": True,
-    "schema": {"type": "array", "minItems": 1, "maxItems": 100, "items": {"type": "string"}},
-}
+_IDS: Final = {"type": "array", "minItems": 1, "maxItems": MAX_IDS, "items": {"type": "string"}}
+IDS_PARAMETER: Final = {"name": "id", "in": "query", "required": True, "schema": _IDS}
+JOBS_PARAMETER: Final = {"name": "job", "in": "query", "required": True, "schema": _IDS}
 
 
 class _Exact(BaseModel):

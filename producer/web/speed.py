@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from producer.contract.names import QUEUES, Queue, queue_name, taken_name
 from producer.operations.exchanges import Call, Operation
-from producer.operations.traces import is_whole
+from producer.operations.traces import Location, is_whole
 
 #: The counters are read this often.
-SAMPLE_S: Final = 2.0
+SAMPLE_S: Final = 1.0
 #: Speeds are those of this time.
 WINDOW_S: Final = 30.0
 
@@ -37,6 +37,8 @@ class Speeds:
     def add(self, counters: Mapping[Queue, int]) -> None:
         """Add the present counters."""
         now_s = time.monotonic()
+        if self._samples and any(counters[queue] < first for queue, first in self._samples[0][1].items()):
+            self._samples.clear()  # Redis lost its data
         self._samples.append((now_s, counters))
         while self._samples[0][0] < now_s - WINDOW_S:
             self._samples.popleft()
@@ -47,6 +49,17 @@ class Speeds:
             return None
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
         return max(0, last[queue] - first[queue]) / (last_s - first_s)
+
+    def position(self, locations: Iterable[Location]) -> int | None:
+        """Return how many messages are taken before one at one of these locations; None if it was taken."""
+        if not self._samples:
+            return None
+        counters = self._samples[-1][1]
+        for location in locations:
+            for queue in QUEUES:
+                if queue == location.queue and location.number > counters[queue]:
+                    return location.number - counters[queue] - 1
+        return None
 
     def wait_s(self, queue: str | None, position: int | None) -> float | None:
         """Return how long a message waits behind this many others; None if that is not known."""
