@@ -38,10 +38,13 @@ if found and found ~= ARGV[7] then
   end
   return {'found', found, now_ms}
 end
-if ARGV[6] ~= '' and redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[6]) then return {'full', '', now_ms} end
+local is_added = redis.call('ZADD', KEYS[2], now_ms, ARGV[1]) == 1
+if ARGV[6] ~= '' and is_added and redis.call('ZCARD', KEYS[2]) > tonumber(ARGV[6]) then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  return {'full', '', now_ms}
+end
 local made = cjson.encode({body = ARGV[3], created = now_ms, owner = ARGV[4], queue = ARGV[5], tries = 1})
 redis.call('SET', KEYS[1], made, 'EX', ARGV[2])
-redis.call('ZADD', KEYS[2], now_ms, ARGV[1])
 if redis.call('TTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('EXPIRE', KEYS[2], ARGV[2]) end
 return {'new', made, now_ms}
 """
