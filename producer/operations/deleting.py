@@ -19,13 +19,14 @@ if not readable or type(meta) ~= 'table'
     or (meta.status ~= 'SUCCESS' and meta.status ~= 'FAILURE' and meta.status ~= 'REVOKED') then
   return 0
 end
-if left_ms > 0 then redis.call('SET', KEYS[1], ARGV[1], 'PX', left_ms) else redis.call('SET', KEYS[1], ARGV[1]) end
+if left_ms <= 0 then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', left_ms)
 local found = redis.call('GET', KEYS[2])
 if found then
   local record = cjson.decode(found)
   local left = {body = '', created = record.created, deleted = true, kept_until = record.kept_until, tries = 0}
   left.owner, left.queue = record.owner, record.queue
-  redis.call('SET', KEYS[2], cjson.encode(left), 'KEEPTTL')
+  redis.call('SET', KEYS[2], cjson.encode(left), 'PX', left_ms)
 end
 return 1
 """

@@ -27,6 +27,8 @@ class Fresh(Generic[T]):
         if self._task is None or (self._task.done() and now_s - self._asked_s >= FRESH_S):
             self._asked_s = now_s
             self._task = asyncio.create_task(self._ask())
+            # The callers may all have left before it fails; asyncio would log an exception that is never retrieved.
+            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._task)
 
     async def close(self) -> None:
@@ -34,5 +36,3 @@ class Fresh(Generic[T]):
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-            if not self._task.cancelled():
-                self._task.exception()

@@ -10,7 +10,7 @@ import secrets
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from producer.errors import JobNotFound, QueueFull
 from producer.messages.submission import CLAIMED_ID
@@ -27,6 +27,7 @@ from producer.web.job_request import JobBody
 from producer.web.keys import Caller
 from producer.web.preferences import Preference, has_already
 from producer.web.problems import Problem
+from producer.web.replies import Reply
 from producer.web.schemas import IDS_PARAMETER, JOB_BODY, JobList, JobObject
 from producer.web.view import etag_of, find, find_one, job_object, urls_of
 from producer.web.waiting import wait_for_end
@@ -96,7 +97,7 @@ async def get_jobs(request: Request, caller: Counted) -> Response:
     found = [job_id for job_id in job_ids if job_id in seen and not seen[job_id].answer.is_deleted]
     missing = [job_id for job_id in job_ids if job_id not in found]
     jobs = [job_object(front, job_id, seen[job_id]) for job_id in found]
-    return JSONResponse({"jobs": jobs, "missing": missing})
+    return Reply({"jobs": jobs, "missing": missing})
 
 
 @router.get(
@@ -215,4 +216,4 @@ def _response(front: WebFront, job_id: str, seen: Seen, headers: dict[str, str],
     is_over = seen.answer.is_terminal
     content: dict[str, Any] = job_object(front, job_id, seen)
     headers = {"ETag": etag_of(job_id, seen.answer), **headers, **({} if is_over else _AGAIN)}
-    return JSONResponse(content, 200 if is_over else unfinished, headers)
+    return Reply(content, 200 if is_over else unfinished, headers)

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from producer.contract.labels import MAX_LABEL_CHARACTERS, MAX_LABELS
 from producer.version import own_version
@@ -15,6 +15,7 @@ from producer.web.callers import Counted, has_metrics_key
 from producer.web.documented import EVERYWHERE, KEYED, problems
 from producer.web.front import front_of
 from producer.web.problems import CODES, Problem
+from producer.web.replies import Reply
 from producer.web.schemas import InfoObject, QueuesObject, StatusObject
 
 router = APIRouter(redirect_slashes=False)
@@ -38,7 +39,7 @@ async def info(request: Request) -> Response:
         "wait_s": front.settings.web_max_wait,
     }
     auth = "open" if front.ring is None else "key"
-    return JSONResponse({"version": own_version(), "auth": auth, "uploads": False, "webhooks": False, "limits": limits})
+    return Reply({"version": own_version(), "auth": auth, "uploads": False, "webhooks": False, "limits": limits})
 
 
 @router.get(
@@ -50,7 +51,7 @@ async def info(request: Request) -> Response:
 async def queues(request: Request, caller: Counted) -> Response:  # noqa: ARG001 - the dependency demands a key
     """Describe the queues, as they were at most a second ago."""
     front = front_of(request)
-    return JSONResponse(await front.queues.get())
+    return Reply(await front.queues.get())
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -62,7 +63,7 @@ async def queues(request: Request, caller: Counted) -> Response:  # noqa: ARG001
 )
 async def health() -> Response:
     """Answer while the event loop turns, also without Redis."""
-    return JSONResponse({"status": "ok"})
+    return Reply({"status": "ok"})
 
 
 @router.head("/readyz", include_in_schema=False)
@@ -79,7 +80,7 @@ async def ready(request: Request) -> Response:
         raise Problem("shutting_down")
     if reason := await front.fault.get():
         raise Problem("unavailable", reason, headers={"Retry-After": "2"})
-    return JSONResponse({"status": "ok"})
+    return Reply({"status": "ok"})
 
 
 @router.get("/metrics", include_in_schema=False)
@@ -104,4 +105,4 @@ async def explain(request: Request, code: str) -> Response:
         return HTMLResponse(
             f'<!doctype html><html lang="en"><title>{code}</title><h1>{code}</h1><p>Status {known.status}: {text}'
         )
-    return JSONResponse({"code": code, "status": known.status, "title": known.title, "action": known.advice})
+    return Reply({"code": code, "status": known.status, "title": known.title, "action": known.advice})

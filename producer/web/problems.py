@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from starlette.responses import JSONResponse
+from producer.web.replies import Reply
 
 MEDIA_TYPE: Final = "application/problem+json"
 #: The type that draft-ietf-httpapi-ratelimit-headers registers for a limit that was reached.
@@ -82,7 +82,7 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.members = dict(members or {})
 
-    def response(self, request_id: str, root_path: str) -> JSONResponse:
+    def response(self, request_id: str, root_path: str) -> Reply:
         """Return the response."""
         known = CODES[self.code]
         content: dict[str, Any] = {
@@ -96,4 +96,4 @@ class Problem(Exception):
         if self.errors:
             content["errors"] = [{"pointer": pointer, "detail": sentence} for pointer, sentence in self.errors]
         content |= self.members
-        return JSONResponse(content, known.status, self.headers, media_type=MEDIA_TYPE)
+        return Reply(content, known.status, self.headers, media_type=MEDIA_TYPE)

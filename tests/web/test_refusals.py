@@ -3,7 +3,9 @@
 import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,10 +22,19 @@ from tests.web.serving import IMAGE, JOB, Server, environment, running
 MIB = 1 << 20
 
 
-def cases_of(test: Any) -> list[Any]:
-    """The cases of a test of the contract."""
-    found: list[Any] = test.pytestmark[0].args[1]
-    return [case[0] if isinstance(case, tuple) else case for case in found]
+def cases_of(module: ModuleType) -> Iterator[dict[str, Any]]:
+    """The wrong values of the contract's own tests, by the members that hold them."""
+    members = {
+        "labels": "candidate_labels",
+        "template": "hypothesis_template",
+        **{name: name for name in ("image", "top_k", "timeout")},
+    }
+    for test in vars(module).values():
+        for mark in getattr(test, "pytestmark", ()):
+            names, values = mark.args[:2]
+            first = names if isinstance(names, str) else names[0]
+            if first in members:
+                yield from ({members[first]: value if isinstance(names, str) else value[0]} for value in values)
 
 
 def can_be_sent(value: Any) -> bool:
@@ -35,14 +46,7 @@ def can_be_sent(value: Any) -> bool:
     return len(text) < 40 or not isinstance(value, int)
 
 
-WRONG = [
-    *({"candidate_labels": labels} for labels in cases_of(test_job.test_wrong_labels_are_refused_in_one_sentence)),
-    *({"hypothesis_template": template} for template in cases_of(test_job.test_wrong_templates_are_refused)),
-    *({"top_k": top_k} for top_k in cases_of(test_job.test_top_k_is_a_positive_whole_number)),
-    *({"timeout": timeout} for timeout in cases_of(test_job.test_timeout_is_a_positive_number_of_seconds)),
-    *({"image": image} for image in cases_of(test_job.test_an_image_is_a_string)),
-]
-WRONG = [case for case in WRONG if can_be_sent(next(iter(case.values())))]
+WRONG = [case for case in cases_of(test_job) if can_be_sent(next(iter(case.values())))]
 
 
 def sentence_of(body: dict[str, Any]) -> str:
