@@ -10,7 +10,7 @@ from producer.operations.exchanges import Call, Operation, Together
 from producer.operations.traces import JobTraces
 
 #: Replaces a terminal answer by one that says that its owner deleted it; both keys keep the answer's life.
-#: KEYS: the answer, the record. ARGV: the new answer's JSON.
+#: KEYS: the answer, the record. ARGV: the new answer's JSON; the TTL of an answer in seconds.
 #: Returns 1 if the answer is deleted now, or was before, and 0 if there is no terminal one.
 _DELETE: Final = """
 local existing, left_ms = redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])
@@ -19,7 +19,7 @@ if not readable or type(meta) ~= 'table'
     or (meta.status ~= 'SUCCESS' and meta.status ~= 'FAILURE' and meta.status ~= 'REVOKED') then
   return 0
 end
-if left_ms <= 0 then return 0 end
+if left_ms <= 0 then left_ms = ARGV[2] * 1000 end  -- another program stored an answer that does not expire
 redis.call('SET', KEYS[1], ARGV[1], 'PX', left_ms)
 local found = redis.call('GET', KEYS[2])
 if found then
@@ -32,14 +32,14 @@ return 1
 """
 
 
-def delete(prefix: str, job_id: str) -> Operation[bool]:
+def delete(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
     """Delete the answer of a job that has a terminal one, and have workers remove its messages and dead letters.
 
     Returns whether this was done. The call may be repeated: until workers have been told, the place key is there.
     """
     place = yield Call("broker", ("GET", place_key(prefix, job_id)))
     keys = (answer_key(job_id), record_key(prefix, job_id))
-    done = yield Call("results", ("EVAL", _DELETE, len(keys), *keys, revoked_meta(job_id, "deleted")))
+    done = yield Call("results", ("EVAL", _DELETE, len(keys), *keys, revoked_meta(job_id, "deleted"), result_ttl_s))
     if not done:
         return False
     life = JobTraces(place=place).life

@@ -166,7 +166,9 @@ async def delete_job(request: Request, job_id: str, caller: Counted) -> Response
         raise Problem("job_not_found")
     if seen.answer.is_deleted and not await front.run(is_half_deleted(front.prefix, job_id)):
         raise Problem("job_deleted")
-    if not seen.answer.is_settled or not await front.run(delete(front.prefix, job_id)):
+    if not seen.answer.is_settled:
+        raise Problem("job_not_finished")
+    if not await front.run(delete(front.prefix, job_id, result_ttl_s=front.config.result_ttl_s)):
         raise Problem("job_not_finished")
     return Response(status_code=204)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -134,6 +135,26 @@ def test_one_stream_watches_a_hundred_jobs(server: Server, valkey: ValkeyServer,
     assert len(last) == 99
     assert events[-1].name == "end"
     eventually(lambda: subscriptions(valkey) == 0)
+
+
+def test_an_answer_that_comes_while_its_stream_begins_is_not_missed(server: Server, worker: StockWorker) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        for number in range(60):
+            job_id = server.submit()
+            worker.take()
+            # The moments lie from before the subscription until after the look.
+            answered = thread.submit(answer_after, number * 0.0003, worker, job_id)
+            with watching(server, f"/v1/jobs/{job_id}/events") as stream:
+                events = list(stream)
+            answered.result()
+
+            assert [event.data["status"] for event in events if event.name == "state"][-1] == "succeeded"
+            assert events[-1].name == "end"
+
+
+def answer_after(moment_s: float, worker: StockWorker, job_id: str) -> None:
+    time.sleep(moment_s)
+    worker.succeed(job_id, result_for(LABELS))
 
 
 def test_the_states_of_a_job_whose_worker_died_never_fall(server: Server, worker: StockWorker) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from producer.errors import ERROR_CODES, JobFailed
 from tests.client.stock_worker import StockWorker, result_for
+from tests.eventually import eventually
+from tests.valkey_server import ValkeyServer
 from tests.web.serving import JOB, LABELS, Server
 
 
@@ -63,7 +65,7 @@ def test_a_new_job_says_how_many_are_before_it(server: Server, worker: StockWork
     assert server.get(f"/v1/jobs/{jobs[2]}").json()["position"] == 1
 
 
-def test_a_job_that_expired_without_a_worker_is_expired_for_good(server: Server, worker: StockWorker) -> None:
+def test_a_job_that_came_too_late_is_expired(server: Server, worker: StockWorker) -> None:
     job_id = server.submit(job={"expires_in": 600})
     worker.take()
     worker.expire(job_id)
@@ -72,3 +74,15 @@ def test_a_job_that_expired_without_a_worker_is_expired_for_good(server: Server,
 
     assert (expired["status"], expired["result"], expired["error"]) == ("expired", None, None)
     assert expired["kept_until"] is not None
+
+
+def test_a_job_that_no_worker_has_begun_in_time_is_expired_for_good(server: Server, valkey: ValkeyServer) -> None:
+    job_id = server.submit(job={"expires_in": 0.1})
+
+    eventually(lambda: server.get(f"/v1/jobs/{job_id}").json()["status"] == "expired")
+
+    expired = server.get(f"/v1/jobs/{job_id}").json()
+    assert expired["finished_at"] is not None
+    with valkey.connect(1) as results:  # the answer is stored, and the record lives as long
+        assert abs(int(results.ttl(f"celery-task-meta-{job_id}")) - int(results.ttl(f"nameshot:record:{job_id}"))) <= 1
+    assert server.delete(f"/v1/jobs/{job_id}").status_code == 204
