@@ -10,7 +10,7 @@ import json
 import os
 import socket
 from binascii import b2a_base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from producer.contract.names import RETRIES_HEADER
@@ -59,6 +59,10 @@ class UndatedMessage:
     def __len__(self) -> int:
         """Return the number of characters."""
         return len(self.before) + len(self.after)
+
+    def with_header(self, name: str, value: str) -> UndatedMessage:
+        """Return the message with one more header."""
+        return replace(self, before=f"{self.before}{canonical_json(name)}:{canonical_json(value)},")
 
 
 def celery_message(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 import time
 import traceback
@@ -11,12 +10,12 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producer.contract.request_id import is_request_id
 from producer.web.metrics import Metrics
 from producer.web.problems import Problem
 
 logger = logging.getLogger(__name__)
 
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 #: Unless the response itself has the header.
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -87,4 +86,5 @@ class Envelope:
 
 def _given_id(scope: Scope) -> str | None:
     values: list[bytes] = [value for name, value in scope["headers"] if name == b"x-request-id"]
-    return values[0].decode() if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else None
+    given = values[0].decode("latin-1") if len(values) == 1 else None
+    return given if is_request_id(given) else None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from producer.contract.image_url import check_url_shape
 from producer.contract.job import Question, shown_number
 from producer.contract.labels import DEFAULT_TEMPLATE, check_candidate_labels, check_templates
 from producer.contract.names import QUEUES, Queue
+from producer.contract.request_id import REQUEST_ID_HEADER
 from producer.contract.spelling import MESSAGE
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json
@@ -69,9 +70,9 @@ class JobBody:
         members = {name: getattr(self, name) for name in MEMBERS}
         return hashlib.sha256(canonical_json(members).encode()).hexdigest()
 
-    def submission(self, writer: MessageWriter, job_id: str) -> Submission:
-        """Return the job's message."""
-        return writer.single(
+    def submission(self, writer: MessageWriter, job_id: str, request_id: str) -> Submission:
+        """Return the job's message, which also names the request."""
+        single = writer.single(
             self.image,
             self.candidate_labels,
             hypothesis_template=self.hypothesis_template,
@@ -82,6 +83,7 @@ class JobBody:
             queue=self.queue,
             spelling=MESSAGE,
         )
+        return replace(single, message=single.message.with_header(REQUEST_ID_HEADER, request_id))
 
 
 def _pointer(name: str) -> str:

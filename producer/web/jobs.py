@@ -21,6 +21,7 @@ from producer.operations.records import Seen
 from producer.web.bodies import read_object
 from producer.web.callers import Asking, Counted
 from producer.web.documented import KEYED, problems
+from producer.web.envelope import request_id_of
 from producer.web.front import WebFront, front_of
 from producer.web.ids import check_count, check_id
 from producer.web.job_request import JobBody
@@ -71,7 +72,7 @@ async def submit_job(request: Request, caller: Counted) -> Response:
         raise Problem("forbidden", f"this key may not use the queue {asked.queue}; use another queue or key.")
     preference = Preference.of(request, front.settings.web_max_wait)
     job_id = _id_of(request, caller)
-    submission = asked.submission(front.config.writer, job_id)
+    submission = asked.submission(front.config.writer, job_id, request_id_of(request.scope))
     is_new = await _accept(front, Asked(submission, caller.kid, asked.digest, caller.max_open))
     await wait_for_end(front, request, job_id, preference.wait_s)
     seen = await find_one(front, caller, job_id)

@@ -92,8 +92,20 @@ def test_only_headers_that_matter_are_passed_on_to_celery() -> None:
         "kwargsrepr": "…",
         "nameshot_sent_at": 1.5,
         "nameshot_retries": 0,
+        "nameshot_request_id": None,
         "nameshot_taken": found.headers["nameshot_taken"],
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [("a-Request.1", True), ("", False), ("x" * 65, False), ("a b", False), ("a\n", False), (7, False)],
+)
+def test_only_a_request_id_that_may_be_logged_is_kept(value: object, kept: bool) -> None:
+    found = read(message(headers(nameshot_request_id=value)))
+
+    assert found is not None
+    assert found.headers["nameshot_request_id"] == (value if kept else None)
 
 
 @pytest.mark.parametrize("name", ["get", "update", "headers", "_children", "delivery_info", "callbacks", "properties"])

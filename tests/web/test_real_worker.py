@@ -23,10 +23,10 @@ def image() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def own_server(
+def real_worker(
     valkey_of_this_run: ValkeyServer, tmp_path_factory: pytest.TempPathFactory, image: str
-) -> Iterator[Server]:
-    """A server, and a worker that may download from the fixture's origin."""
+) -> Iterator[Worker]:
+    """A worker that may download from the fixture's origin."""
     folder = tmp_path_factory.mktemp("real")
     port = image.split(":")[2].split("/")[0]
     settings = {
@@ -35,8 +35,18 @@ def own_server(
         "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{port}",
         "NAMESHOT_METRICS_PORT": "0",
     }
-    with serving(valkey_of_this_run, folder / "log") as server, Worker(folder, settings) as worker:
+    with Worker(folder, settings) as worker:
         worker.wait_until_ready()
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def own_server(
+    valkey_of_this_run: ValkeyServer, real_worker: Worker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server whose jobs the worker takes."""
+    assert real_worker.is_ready
+    with serving(valkey_of_this_run, tmp_path_factory.mktemp("server") / "log") as server:
         yield server
 
 
@@ -57,6 +67,15 @@ def test_an_answer_over_http_is_the_clients_answer(
     )
     assert created <= started <= finished
     assert own_server.get("/v1/queues").json()["workers"] >= 1
+
+
+def test_the_log_of_the_worker_names_the_request_of_a_job(own_server: Server, real_worker: Worker, image: str) -> None:
+    body = {"image": image, "candidate_labels": LABELS}
+    job_id = own_server.post("/v1/jobs", body, headers={"Prefer": "wait=25", "X-Request-Id": "my-request.1"}).json()[
+        "id"
+    ]
+
+    assert f"job {job_id} begins; request my-request.1 of the HTTP API submitted it" in real_worker.log
 
 
 def test_a_job_whose_image_cannot_be_fetched_fails_with_what_to_do(own_server: Server) -> None:

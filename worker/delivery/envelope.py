@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from producer.contract import strict_json
 from producer.contract.names import RETRIES_HEADER, SENT_AT_HEADER
+from producer.contract.request_id import REQUEST_ID_HEADER
 from producer.contract.strict_json import MAX_PARTS
 from worker.delivery.json_members import Wanted, read_members
 from worker.delivery.names import field_of
@@ -21,7 +22,7 @@ MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
 
 #: A worker reads and keeps only these headers.
-HEADERS: Final = ("task", "id", "eta", "expires", SENT_AT_HEADER, RETRIES_HEADER)
+HEADERS: Final = ("task", "id", "eta", "expires", SENT_AT_HEADER, RETRIES_HEADER, REQUEST_ID_HEADER)
 _WANTED: Final[Wanted] = {
     "body": None,
     "content-type": None,

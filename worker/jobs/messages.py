@@ -22,6 +22,7 @@ from celery.worker.strategy import default
 from producer.contract import strict_json
 from producer.contract.job import MAX_RETRIES
 from producer.contract.names import CLASSIFY, CLASSIFY_MANY, RETRIES_HEADER, SENT_AT_HEADER
+from producer.contract.request_id import REQUEST_ID_HEADER, is_request_id
 from producer.contract.strict_json import MAX_PARTS
 from producer.messages.envelope import REDACTED
 from worker.delivery.taken import TAKEN_HEADER
@@ -63,7 +64,8 @@ class TaskMessage:
 def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, now: datetime) -> TaskMessage:
     """Validate a message of one of our tasks and return its parts.
 
-    Of the sender's headers only ``id``, ``task``, ``eta``, ``expires``, `SENT_AT_HEADER` and `RETRIES_HEADER` count.
+    Of the sender's headers only ``id``, ``task``, ``eta``, ``expires``, `SENT_AT_HEADER`, `RETRIES_HEADER` and
+    `REQUEST_ID_HEADER` count; the last is only logged.
     Ordinary Celery clients also send ``retries``, ``timelimit``, ``shadow``, ``stamps``, ``group`` and
     ``ignore_result``, which are ignored: the worker's time limit applies to every job, and every job gets an answer,
     so that a worker that receives the message again does not run it.
@@ -102,7 +104,7 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
     retries = headers.get(RETRIES_HEADER) or 0
     if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
         raise Malformed(f"the header {RETRIES_HEADER} is not an integer from 0 to {MAX_RETRIES}")
-    sent_at = headers.get(SENT_AT_HEADER)
+    sent_at, request_id = headers.get(SENT_AT_HEADER), headers.get(REQUEST_ID_HEADER)
     clean = {
         "id": headers["id"],
         "task": headers["task"],
@@ -112,6 +114,7 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
         "kwargsrepr": REDACTED,
         SENT_AT_HEADER: sent_at if isinstance(sent_at, int | float) else None,
         RETRIES_HEADER: retries,
+        REQUEST_ID_HEADER: request_id if is_request_id(request_id) else None,
         TAKEN_HEADER: headers[TAKEN_HEADER],
     }
     return TaskMessage(clean, args, kwargs, eta if eta is not None and eta > now else None)

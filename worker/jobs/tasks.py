@@ -23,6 +23,7 @@ from redis import RedisError
 
 from producer.contract.job import ClassifyJob, ClassifyManyJob
 from producer.contract.names import CLASSIFY, CLASSIFY_MANY
+from producer.contract.request_id import REQUEST_ID_HEADER
 from producer.contract.result import Result
 from producer.errors import InvalidJob, JobFailed
 from worker.classifier import Attempt, Classifier
@@ -163,6 +164,8 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             if not worker.answers.begin(request.id, request):
                 logger.info("job %s does not run: it is answered or forgotten already", request.id)
                 raise Ignore
+            if (request_id := getattr(request, REQUEST_ID_HEADER, None)) is not None:
+                logger.info("job %s begins; request %s of the HTTP API submitted it", request.id, request_id)
             self._check_time()  # `begin` may have waited for the result backend for a long time
             # The job's time starts only here, because that wait must not use it up.
             scope.deadline_s = time.monotonic() + worker.service.job_timeout_s * self.time_factor
