@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from producer.contract.job import ClassifyJob, ClassifyManyJob
 from producer.contract.names import CLASSIFY, RETRIES_HEADER, SENT_AT_HEADER
+from producer.contract.request_id import REQUEST_ID_HEADER
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json, celery_message
 from tests.fuzz.target import Target
@@ -75,7 +76,7 @@ def run(data: bytes) -> bool:
 
 #: The headers that the worker passes on to Celery, whatever others a message has.
 KEPT = {
-    *("id", "task", "expires", "argsrepr", "kwargsrepr", SENT_AT_HEADER, RETRIES_HEADER),
+    *("id", "task", "expires", "argsrepr", "kwargsrepr", SENT_AT_HEADER, RETRIES_HEADER, REQUEST_ID_HEADER),
     TAKEN_HEADER,
 }
 
