@@ -27,12 +27,11 @@ from producer.web.metrics import Metrics
 from producer.web.places import Places
 from producer.web.settings import WebSettings
 from producer.web.speed import SAMPLE_S, Speeds, taken
+from producer.web.turns import Turns
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: No request waits longer for Redis, whatever it asks of it.
-REDIS_TIMEOUT_S: Final = 3.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -55,6 +54,7 @@ class WebFront:
     listener: AnswerListener
     ring: KeyRing | None
     stopping: asyncio.Event
+    turns: Turns = field(default_factory=Turns)
     speeds: Speeds = field(default_factory=Speeds)
     queues: Fresh[dict[str, Any]] = field(init=False)
     fault: Fresh[str] = field(init=False)
@@ -67,12 +67,9 @@ class WebFront:
         self.places = Places(self.settings.web_max_streams)
 
     async def run(self, operation: Operation[T]) -> T:
-        """Run an operation; raises `BrokerUnavailable` within `REDIS_TIMEOUT_S`."""
-        try:
-            async with asyncio.timeout(REDIS_TIMEOUT_S):
-                return await self.link.run(operation)
-        except TimeoutError:
-            raise BrokerUnavailable("Redis did not reply in time.", may_pass=True, may_have_run=True) from None
+        """Run an operation in its turn; raises `BrokerUnavailable` if Redis does not reply in time."""
+        async with self.turns.one():
+            return await self.link.run(operation)
 
     @property
     def prefix(self) -> str:

@@ -3,10 +3,12 @@
 import json
 import re
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -95,6 +97,18 @@ def test_while_redis_is_silent_a_request_fails_within_seconds_and_says_that_it_m
 
     assert (failed.status_code, failed.json()["may_have_been_accepted"]) == (503, True)
     assert failed.elapsed.total_seconds() < 10
+
+
+def test_a_response_on_a_kept_connection_waits_for_no_acknowledgement(server: Server) -> None:
+    """With Nagle's algorithm each would take the 40 ms of a delayed acknowledgement."""
+    taken_s = []
+    with requests.Session() as session:
+        for _ in range(20):
+            began_s = time.perf_counter()
+            assert session.get(f"{server.url}/v1/info", timeout=60).content
+            taken_s.append(time.perf_counter() - began_s)
+
+    assert min(taken_s[1:]) < 0.03
 
 
 def test_supervisors_may_ask_with_head(server: Server) -> None:
