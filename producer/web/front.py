@@ -25,9 +25,9 @@ from producer.web.fresh import Fresh
 from producer.web.keys import Caller, Defaults, KeyRing, everybody
 from producer.web.metrics import Metrics
 from producer.web.places import Places
+from producer.web.redis_turns import RedisTurns
 from producer.web.settings import WebSettings
 from producer.web.speed import SAMPLE_S, Speeds, taken
-from producer.web.turns import Turns
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class WebFront:
     listener: AnswerListener
     ring: KeyRing | None
     stopping: asyncio.Event
-    turns: Turns = field(default_factory=Turns)
+    turns: RedisTurns = field(default_factory=RedisTurns)
     speeds: Speeds = field(default_factory=Speeds)
     queues: Fresh[dict[str, Any]] = field(init=False)
     fault: Fresh[str] = field(init=False)

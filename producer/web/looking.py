@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from functools import cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -39,7 +40,13 @@ async def info(request: Request) -> Response:
         "wait_s": front.settings.web_max_wait,
     }
     auth = "open" if front.ring is None else "key"
-    return Reply({"version": own_version(), "auth": auth, "uploads": False, "webhooks": False, "limits": limits})
+    return Reply({"version": _version(), "auth": auth, "uploads": False, "webhooks": False, "limits": limits})
+
+
+@cache
+def _version() -> str | None:
+    """Return the version, whose file is read once."""
+    return own_version()
 
 
 @router.get(

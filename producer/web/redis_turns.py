@@ -16,7 +16,7 @@ _AT_ONCE: Final = MAX_ASYNC_CONNECTIONS - 8
 REDIS_TIMEOUT_S: Final = 3.0
 
 
-class Turns:
+class RedisTurns:
     """The turns of one process."""
 
     def __init__(self) -> None:
