@@ -15,7 +15,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from producer.errors import BrokerUnavailable
-from producer.settings import read_settings
 from producer.version import own_version
 from producer.web import events, jobs, looking
 from producer.web.bodies import BodyLimits
@@ -40,13 +39,12 @@ class LifespanState(TypedDict):
     front: WebFront
 
 
-def create(*, is_loopback: bool) -> ASGIApp:
-    """Return the application with the environment's settings.
+def create(settings: WebSettings, *, is_loopback: bool) -> ASGIApp:
+    """Return the application.
 
     Args:
         is_loopback: whether the server listens on a loopback address.
     """
-    settings = read_settings(WebSettings)
     metrics = Metrics()
 
     @asynccontextmanager

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-import traceback
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.contract.request_id import is_request_id
+from producer.web.logs import place_of
 from producer.web.metrics import Metrics
 from producer.web.problems import Problem
 
@@ -69,12 +69,7 @@ class Envelope:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception as error:
-            # The text of an exception may quote the request, so only its type and its place are logged.
-            places = "".join(
-                f" {frame.filename.rpartition('/')[2]}:{frame.lineno}"
-                for frame in traceback.extract_tb(error.__traceback__)[-6:]
-            )
-            logger.error("request %s failed: %s at%s", request_id, type(error).__name__, places)
+            logger.error("request %s failed: %s", request_id, place_of(error))
             if not status:
                 await Problem("internal").response(request_id, self._root_path)(scope, receive, send_with_headers)
             elif not is_complete:

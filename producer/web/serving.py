@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -12,6 +11,7 @@ from ipaddress import ip_address
 from typing import Final
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from producer.client.configuration import configure
@@ -19,9 +19,8 @@ from producer.errors import NameshotError, SettingsError
 from producer.settings import read_settings
 from producer.web.app import create
 from producer.web.front import ring_of
+from producer.web.logs import set_up_logging
 from producer.web.settings import WebSettings, listed
-
-logger = logging.getLogger(__name__)
 
 #: Responses that are under way when the server ends have this long.
 DRAIN_TIMEOUT_S: Final = 10
@@ -50,11 +49,9 @@ def serve(host: str, port: int, processes: int) -> int:
                 "jobs; set NAMESHOT_WEB_KEYS_FILE, or NAMESHOT_WEB_OPEN=1 where only trusted programs reach it."
             )
         print(f"nameshot: warning: anyone who reaches {host} can submit jobs (NAMESHOT_WEB_OPEN).", file=sys.stderr)
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
     proxies = list(listed(settings.web_trusted_proxies))
     config = uvicorn.Config(
-        partial(create, is_loopback=is_near),
+        partial(_application, is_loopback=is_near),
         factory=True,
         workers=processes,
         http="httptools",
@@ -72,6 +69,7 @@ def serve(host: str, port: int, processes: int) -> int:
     with _listening(host, port) as listener:
         address = f"[{host}]" if ":" in host else host
         print(f"Serving on http://{address}:{listener.getsockname()[1]}", flush=True)
+        set_up_logging(settings.log_level, settings.log_format)
         if processes > 1:
             Multiprocess(config, [listener]).run()
             return 0
@@ -81,6 +79,13 @@ def serve(host: str, port: int, processes: int) -> int:
             signal.signal(number, server.handle_exit)
         server.run([listener])
         return 0 if server.started else 1
+
+
+def _application(*, is_loopback: bool) -> ASGIApp:
+    """Return the application; each process calls this, so it also sets up the process's log."""
+    settings = read_settings(WebSettings)
+    set_up_logging(settings.log_level, settings.log_format)
+    return create(settings, is_loopback=is_loopback)
 
 
 def is_loopback(host: str) -> bool:

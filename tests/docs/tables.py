@@ -37,10 +37,9 @@ BENCHMARK = ROOT / "benchmarks" / "results" / "table.json"
 #: The settings that both sides can read and only one side uses.
 USED_BY_ONE: Mapping[str, str] = {
     "max_queue": "client",  # a worker requeues what it holds, however many messages wait
-    "log_format": "worker",
 }
 #: An application configures its own logging, and other commands print.
-LOG_LEVEL_IS_USED_BY = "worker, `serve`"
+OF_PROGRAMS_THAT_LOG = {"log_level", "log_format"}
 EVALUATION = ROOT / "worker" / "bundled" / "emoji-clip" / "evaluation.json"
 
 
@@ -58,8 +57,8 @@ def environment() -> str:
 
 def used_by(name: str) -> str:
     """Return which programs use a setting."""
-    if name == "log_level":
-        return LOG_LEVEL_IS_USED_BY
+    if name in OF_PROGRAMS_THAT_LOG:
+        return "worker, `serve`"
     if name in WebSettings.model_fields and name not in ProducerSettings.model_fields:
         return "`serve`"
     return "worker" if name not in ProducerSettings.model_fields else USED_BY_ONE.get(name, "both")
