@@ -203,6 +203,8 @@ def look(prefix: str, job_ids: Sequence[str], *, result_ttl_s: int) -> Operation
 def _look(prefix: str, job_ids: Sequence[str]) -> Operation[tuple[dict[str, Seen], list[str]]]:
     """Look at jobs; also return the ids of those that have expired without a stored answer."""
     job_ids = list(dict.fromkeys(job_ids))
+    if not job_ids:
+        return {}, []
     keys = (*map(answer_key, job_ids), *(record_key(prefix, job_id) for job_id in job_ids))
     stored = yield Call("results", ("MGET", *keys))
     answers = read_answers(job_ids, stored[: len(job_ids)])

@@ -146,6 +146,12 @@ def test_many_jobs_come_in_the_order_asked_by_one_read_of_the_answers(
     assert server.get("/v1/jobs", params={"id": ["never-sent", jobs[0]]}).json()["missing"] == ["never-sent"]
 
 
+def test_ids_that_no_job_can_have_are_missing(server: Server) -> None:
+    found = server.get("/v1/jobs", params={"id": ["0.5", "a b"]})
+
+    assert (found.status_code, found.json()) == (200, {"jobs": [], "missing": ["0.5", "a b"]})
+
+
 @pytest.mark.parametrize("count", [0, 101])
 def test_one_to_a_hundred_jobs_may_be_asked_for_at_once(server: Server, count: int) -> None:
     refused = server.get("/v1/jobs", params={"id": count * ["x"]})
