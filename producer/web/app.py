@@ -5,32 +5,28 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypedDict
+from typing import Any, TypedDict
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from producer.errors import BrokerUnavailable
 from producer.version import own_version
-from producer.web import events, jobs, looking
-from producer.web.bodies import BodyLimits
+from producer.web.bodies import BodyLimits, has_body
 from producer.web.cors import Cors
 from producer.web.envelope import Envelope, request_id_of
 from producer.web.front import WebFront, front_of, running
 from producer.web.guards import Guards, HostRule
 from producer.web.metrics import Metrics
 from producer.web.problems import Problem
+from producer.web.routes import ROUTERS, methods_of
 from producer.web.schemas import ProblemObject
 from producer.web.settings import WebSettings, listed
 
 logger = logging.getLogger(__name__)
-
-
-ROUTERS: Final = (jobs.router, events.router, looking.router)
 
 
 class LifespanState(TypedDict):
@@ -72,7 +68,7 @@ def create(settings: WebSettings, *, is_loopback: bool) -> ASGIApp:
     api.openapi = lambda: _schema(api)  # type: ignore[method-assign]  # FastAPI documents this way of extending it
     root_path, origins = settings.web_root_path, frozenset(listed(settings.web_cors_origins))
     hosts = HostRule.of(is_loopback=is_loopback, hosts=listed(settings.web_hosts))
-    app: ASGIApp = BodyLimits(api, root_path=root_path)
+    app: ASGIApp = BodyLimits(api, methods_of, root_path=root_path)
     app = Cors(app, origins=origins)
     app = Guards(app, hosts=hosts, origins=origins, root_path=root_path)
     return Envelope(app, metrics=metrics, root_path=root_path)
@@ -100,20 +96,13 @@ async def _answer_failure(request: Request, _: Exception) -> Response:
 async def _answer_refusal(request: Request, error: Exception) -> Response:
     """Answer what Starlette refuses: a path or a method that no route has."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    # A body that no route reads is not read at all, so the connection cannot be used again.
+    headers = {"Connection": "close"} if has_body(request.scope) else {}
     if error.status_code == 405:
-        allowed = ", ".join(sorted(_methods(request)))
-        return await _answer_problem(request, Problem("method_not_allowed", headers={"Allow": allowed}))
-    return await _answer_problem(request, Problem("not_found" if error.status_code == 404 else "internal"))
-
-
-def _methods(request: Request) -> set[str]:
-    """Return the methods of all routes of a path."""
-    path, found = request.scope["path"], set[str]()
-    for router in ROUTERS:
-        for route in router.routes:
-            if isinstance(route, Route) and route.path_regex.match(path):
-                found |= route.methods or set()
-    return found
+        headers["Allow"] = ", ".join(sorted(methods_of(request.scope["path"])))
+        return await _answer_problem(request, Problem("method_not_allowed", headers=headers))
+    code = "not_found" if error.status_code == 404 else "internal"
+    return await _answer_problem(request, Problem(code, headers=headers))
 
 
 def _schema(api: FastAPI) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -21,13 +22,14 @@ _JSON: Final = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?\s*', r
 class BodyLimits:
     """Refuses a body that is too large: by its declared length before any of it is read, otherwise while it is read."""
 
-    def __init__(self, app: ASGIApp, *, root_path: str) -> None:
+    def __init__(self, app: ASGIApp, methods_of: Callable[[str], set[str]], *, root_path: str) -> None:
         self._app = app
+        self._methods_of = methods_of
         self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] not in self._methods_of(scope["path"]):
             await self._app(scope, receive, send)
             return
         limit_bytes = LIMITS_BYTES.get((scope["method"], scope["path"]), 0)
@@ -52,6 +54,12 @@ class BodyLimits:
             if has_begun:
                 raise
             await problem.response(request_id_of(scope), self._root_path)(scope, receive, send)
+
+
+def has_body(scope: Scope) -> bool:
+    """Return whether a request may have a body."""
+    headers = dict(scope["headers"])
+    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
 
 def _too_large() -> Problem:

@@ -20,7 +20,7 @@ from producer.web.job_request import MAX_EXPIRES_IN_S, MAX_TIMEOUT_S, MAX_TOP_K,
 _END: Final = r"(?![\s\S])"
 #: `producer.contract.labels` has the same sets of characters; a test compares both on many texts.
 _INVISIBLE: Final = (
-    "\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029\\ud800-\\udfff\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u206f"
+    "\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u206f"
     "\\u00ad\\u034f\\u115f\\u1160\\u17b4\\u17b5\\u200b\\u2060-\\u2065\\u3164\\ufeff\\uffa0\\ufff0-\\ufffb"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff"
 )
@@ -32,7 +32,7 @@ _BLANK: Final = (
 _NOT_BLANK: Final = f"(?!{_BLANK}*{_END})"
 LABEL_PATTERN: Final = f"^{_NOT_BLANK}{_CHARACTER}*{_END}"
 TEMPLATE_PATTERN: Final = f"^(?=(?:(?!\\{{\\}})[\\s\\S])*\\{{\\}}(?:(?!\\{{\\}})[\\s\\S])*{_END}){_CHARACTER}*{_END}"
-_FORBIDDEN: Final = "\\u0000-\\u0020\\u007f-\\u009f\\\\\\u2028\\u2029\\ud800-\\udfff"
+_FORBIDDEN: Final = "\\u0000-\\u0020\\u007f-\\u009f\\\\\\u2028\\u2029"
 IMAGE_PATTERN: Final = f"^[hH][tT][tT][pP][sS]?://(?!:)[^/?#@{_FORBIDDEN}]+(?:[/?#][^{_FORBIDDEN}]*)?{_END}"
 
 _LABEL: Final = {"type": "string", "minLength": 1, "maxLength": MAX_LABEL_CHARACTERS, "pattern": LABEL_PATTERN}

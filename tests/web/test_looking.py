@@ -177,7 +177,7 @@ def test_responses_are_as_described(server: Server, worker: StockWorker) -> None
 
 TEXTS = st.text(
     st.one_of(
-        st.characters(),
+        st.characters(codec="utf-8"),
         st.sampled_from("{} \t\u200b\u200d\u180e\u1820\ufe0f\u2800\U0001f3f4\U000e0067\U000e0062\U000e007f\u202eowl"),
     ),
     max_size=8,

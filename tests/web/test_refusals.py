@@ -204,6 +204,13 @@ def test_where_no_body_is_expected_none_is_read(server: Server, method: str) -> 
     assert server.send(method, path, iter([]), {}).status_code == 404
 
 
+@pytest.mark.parametrize(("method", "path", "status"), [("TRACE", "/v1/jobs", 405), ("POST", "/nowhere", 404)])
+def test_a_body_that_no_route_reads_is_not_read(server: Server, method: str, path: str, status: int) -> None:
+    refused = server.send(method, path, b"{}", {})
+
+    assert (refused.status_code, refused.headers["Connection"]) == (status, "close")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code", "allow"),
     [
