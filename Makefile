@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing PyTorch and the other packages into .venv: this takes minutes, and gigabytes if pip chooses a build for GPUs" >&2
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[worker,embedded,dev]'
+		--editable '.[worker,web,embedded,dev]'
 	@touch $@
 
 demo: install ## start a whole system, classify the bundled pictures, stop the system

@@ -108,11 +108,13 @@ class BrokerUnavailable(NameshotError, ConnectionError):
 
     Attributes:
         may_pass: whether the server is down or busy and has not refused the command, so that a retry may succeed.
+        may_have_run: whether the command was sent and no reply arrived, so that the server may have run it.
     """
 
-    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+    def __init__(self, message: str, *, may_pass: bool = False, may_have_run: bool = False) -> None:
         super().__init__(message)
         self.may_pass = may_pass
+        self.may_have_run = may_have_run
 
 
 class QueueFull(NameshotError):

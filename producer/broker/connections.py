@@ -199,7 +199,7 @@ class Attempts:
             return
         doubt = self._call.if_unanswered if self._may_have_run else ""
         sentence = unavailable(error, self.endpoint) + doubt + self._call.if_failed
-        raise BrokerUnavailable(sentence, may_pass=may_pass(error)) from error
+        raise BrokerUnavailable(sentence, may_pass=may_pass(error), may_have_run=self._may_have_run) from error
 
     def check(self, info: Any) -> None:
         """Raise `BrokerUnavailable` if the reply to `QUERY` shows that the server is unsuitable."""

@@ -28,7 +28,7 @@ def acl(
         str, typer.Option("--redis", help="The URL at which the programs reach Redis.", metavar="URL")
     ] = "redis://localhost:6379",
 ) -> int:
-    """Write an ACL file with the roles producer, worker and observer, and a settings file for each role.
+    """Write an ACL file with the roles producer, worker, observer and web, and a settings file for each role.
 
     Start Redis or Valkey with --aclfile users.acl; this file holds only the passwords' hashes. Give each program the
     settings in its role's .env file, which holds a new password. The roles apply to the queues under
@@ -37,14 +37,12 @@ def acl(
     import secrets
     import shlex
 
-    from producer.broker.access import acl_file
+    from producer.broker.access import ROLE_NAMES, acl_file
     from producer.client.configuration import configure
 
     scheme, address = _scheme_and_address(redis)
     prefix = configure().queue_prefix
-    passwords: dict[RoleName, str] = {
-        role: secrets.token_urlsafe(_PASSWORD_BYTES) for role in ("producer", "worker", "observer")
-    }
+    passwords: dict[RoleName, str] = {role: secrets.token_urlsafe(_PASSWORD_BYTES) for role in ROLE_NAMES}
     files = {_ACL_FILE: acl_file(prefix, passwords)}
     for role, password in passwords.items():
         url = f"{scheme}://{prefix}-{role}:{password}@{address}"

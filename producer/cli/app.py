@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import acl, classify, dead_letters, jobs, purge, system, trial
+from producer.cli import acl, classify, dead_letters, jobs, purge, serve, system, trial
 from producer.cli.bulk import command as bulk
 from producer.cli.doctor import command as doctor
 from producer.cli.evaluate import command as evaluate
@@ -45,6 +45,7 @@ for _name, _command in (
     ("up", system.up),
     ("env", system.env),
     ("worker", system.worker),
+    ("serve", serve.serve),
     ("classify", classify.classify),
     ("submit", classify.submit),
     ("bulk", bulk.bulk),
@@ -62,3 +63,4 @@ for _name, _command in (
 ):
     app.command(_name)(_command)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(serve.keys_app, name="keys")

@@ -119,6 +119,24 @@ def forgotten_key(job_id: str) -> str:
     return f"nameshot-forgotten-{job_id}"
 
 
+def record_key(prefix: str, job_id: str) -> str:
+    """Return the key, in the result backend, of the HTTP API's record of a job: who owns it, and when it was made."""
+    return f"{prefix}:record:{job_id}"
+
+
+def open_key(prefix: str, owner: str) -> str:
+    """Return the key, in the result backend, of the sorted set of an API key's jobs that may have no answer yet.
+
+    Each member is a job's id, scored by the milliseconds since the epoch at which the job was made.
+    """
+    return f"{prefix}:open:{owner}"
+
+
+def rate_key(prefix: str, owner: str) -> str:
+    """Return the key, in the result backend, that counts an API key's requests."""
+    return f"{prefix}:rate:{owner}"
+
+
 def workers_key(prefix: str) -> str:
     """Return the key of the set of names of all worker processes that may hold messages."""
     return f"{prefix}:workers"

@@ -21,6 +21,9 @@ from producer.errors import JobCancelled, JobExpired, JobFailed, NameshotError
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired", "unknown"]
 TERMINAL_STATES: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
+#: The error of a job whose stored answer cannot be read.
+MALFORMED: Final = JobFailed("model_error", "the stored answer is malformed; no worker wrote it.", False)
+
 #: A member of the sorted set `forgotten_key`, which maps each member to the time at which a client forgot the job, in
 #: microseconds of the result backend's clock. There are three kinds of members:
 #: - The life of a message: workers must not answer this message.
@@ -77,6 +80,7 @@ class Answer:
         error: in the other terminal states, the exception for a waiting caller.
         started_at: when a worker began the attempt that this answer is of, in UTC; None if none began or said so.
         finished_at: when the terminal answer was stored, in UTC; None before that, or if its writer did not say so.
+        is_deleted: whether the owner of the job deleted its answer, through the HTTP API; the state is ``unknown``.
     """
 
     state: State
@@ -84,11 +88,17 @@ class Answer:
     error: NameshotError | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    is_deleted: bool = False
 
     @property
     def is_terminal(self) -> bool:
         """Whether this answer will never change."""
         return self.state in TERMINAL_STATES
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no worker will store another answer: this one is terminal, or its owner deleted it."""
+        return self.is_terminal or self.is_deleted
 
     @classmethod
     def from_meta(cls, payload: bytes | str, job_id: str) -> Answer:
@@ -96,9 +106,7 @@ class Answer:
         try:
             return cls._from_json(payload, job_id)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return cls(
-                "failed", error=JobFailed("model_error", "the stored answer is malformed; no worker wrote it.", False)
-            )
+            return cls("failed", error=MALFORMED)
 
     @classmethod
     def of_expired(cls, job_id: str) -> Answer:
@@ -124,6 +132,8 @@ class Answer:
             arguments = result.get("exc_message") or ["revoked"]
             if "expired" in arguments:
                 return cls.of_expired(job_id)
+            if "deleted" in arguments:
+                return cls("unknown", is_deleted=True)
             return cls("cancelled", error=JobCancelled(f"job {job_id} was cancelled."))
         return cls("queued" if status in ("PENDING", "RETRY") else "running")
 
@@ -161,8 +171,8 @@ def _loads(payload: bytes | str) -> Any:
         return json.loads(payload)
 
 
-def revoked_meta(job_id: str, reason: Literal["cancelled", "expired"]) -> str:
-    """Return a cancelled or expired job's answer in the form that Celery itself writes for a revoked task."""
+def revoked_meta(job_id: str, reason: Literal["cancelled", "expired", "deleted"]) -> str:
+    """Return the answer of a job that ended for this reason, in the form that Celery writes for a revoked task."""
     return json.dumps(
         {
             "status": "REVOKED",

@@ -43,9 +43,9 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
     standing = (yield from examine(prefix, [job_id]))[job_id]
     if standing.answer.is_terminal:
         return False
-    if standing.is_lost:
+    if standing.answer.state == "unknown":
         raise not_found(job_id)
-    if not (yield from _store(job_id, "cancelled", standing.traces.life, result_ttl_s)):
+    if not (yield from store_end(job_id, "cancelled", standing.traces.life, result_ttl_s)):
         return False
     done = f" Job {job_id} is cancelled, but a worker that runs it may not have been notified."
     yield Call("broker", ("PUBLISH", cancel_channel(prefix), job_id), if_failed=done)
@@ -54,7 +54,7 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
     return True
 
 
-def _store(job_id: str, reason: Literal["cancelled", "expired"], life: str, result_ttl_s: int) -> Operation[bool]:
+def store_end(job_id: str, reason: Literal["cancelled", "expired"], life: str, result_ttl_s: int) -> Operation[bool]:
     """Store that a job was cancelled or has expired, unless it has an answer; return whether this was stored."""
     keys = (answer_key(job_id), forgotten_key(job_id))
     arguments = (revoked_meta(job_id, reason), result_ttl_s, life, "")
@@ -92,7 +92,7 @@ def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
             claim, place = yield Call("broker", ("MGET", *claim_and_place(prefix, job_id)))
             standing = Standing(standing.answer, JobTraces(claim, place))
             if standing.answer.state == "expired":  # perhaps no worker has stored this answer yet
-                yield from _store(job_id, "expired", standing.traces.life, result_ttl_s)
+                yield from store_end(job_id, "expired", standing.traces.life, result_ttl_s)
             lives = yield from forget_answered(job_id, standing.traces.life, keep_s=keep_s)
         else:
             if not standing.is_lost or standing.traces.claim is None:

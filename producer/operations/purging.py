@@ -116,7 +116,7 @@ def _remove_each(prefix: str, queue: str, waiting: str, jobs: Sequence[tuple[byt
     arguments: list[str | bytes] = ["" if waiting in names.step_names(queue) else "count"]
     for (message, job_id, life), payload, *where in zip(jobs, answers, hands[::2], hands[1::2], strict=True):
         keys += names.claim_and_place(prefix, job_id)
-        is_answered = payload is not None and Answer.from_meta(payload, job_id).is_terminal
+        is_answered = payload is not None and Answer.from_meta(payload, job_id).is_settled
         was_held = any(hand is not None and hand.startswith(b"returned ") for hand in where)
         if was_held and job_id and not is_answered:
             # Bar the message before the script frees its id: the worker that held it may answer at any time.

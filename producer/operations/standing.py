@@ -48,7 +48,7 @@ class Standing:
     @property
     def is_lost(self) -> bool:
         """Whether neither message nor answer of the job is left, so that its id may be used again."""
-        return self.answer.state == "unknown"
+        return self.answer.state == "unknown" and not self.answer.is_deleted
 
 
 def look_up(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
@@ -74,9 +74,9 @@ def known_answers(prefix: str, job_ids: Sequence[str]) -> Operation[KnownAnswers
     """Look up jobs as `look_up` does, but return the terminal answers even if the broker is down."""
     answers = yield from _answers(job_ids)
     try:
-        found = yield from _examine(prefix, answers)
+        found = yield from examine_unanswered(prefix, answers)
     except BrokerUnavailable as error:
-        return KnownAnswers({job_id: answer for job_id, answer in answers.items() if answer.is_terminal}, error)
+        return KnownAnswers({job_id: answer for job_id, answer in answers.items() if answer.is_settled}, error)
     return KnownAnswers({job_id: standing.answer for job_id, standing in found.items()})
 
 
@@ -92,11 +92,16 @@ def examine(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Standing
     reads the answers first, and then the broker, in one transaction. If the broker does not have a job, the operation
     reads its answer again: a worker may have answered the job and acknowledged the message in between.
     """
-    return (yield from _examine(prefix, (yield from _answers(job_ids))))
+    return (yield from examine_unanswered(prefix, (yield from _answers(job_ids))))
 
 
-def _examine(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Standing]]:
-    found = {job_id: Standing(answer) for job_id, answer in answers.items() if answer.is_terminal}
+def examine_unanswered(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Standing]]:
+    """Return the states of jobs as `examine` does, after the caller has read the stored answers.
+
+    Args:
+        answers: the stored answer of each job, ``unknown`` if there is none.
+    """
+    found = {job_id: Standing(answer) for job_id, answer in answers.items() if answer.is_settled}
     if unanswered := [job_id for job_id in answers if job_id not in found]:
         snapshot = yield from locate(prefix, unanswered)
         freed = yield from _freed({job_id: snapshot.traces[job_id] for job_id in unanswered}, answers)
@@ -154,7 +159,7 @@ def _examine_missing(
         else:
             gone.append(job_id)
     late = yield from _answers(gone)
-    lost = {job_id: thorough.snapshot.traces[job_id] for job_id in gone if not late[job_id].is_terminal}
+    lost = {job_id: thorough.snapshot.traces[job_id] for job_id in gone if not late[job_id].is_settled}
     lost |= yield from _record_lost(prefix, lost)
     for job_id, answer in late.items():
         state = Answer("unknown") if job_id in lost else answer
@@ -186,9 +191,14 @@ def _answers(job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
     if not job_ids:
         return {}
     found = yield Call("results", ("MGET", *(answer_key(job_id) for job_id in job_ids)))
+    return read_answers(job_ids, found)
+
+
+def read_answers(job_ids: Sequence[str], payloads: Sequence[bytes | None]) -> dict[str, Answer]:
+    """Parse the stored answers of jobs, with ``unknown`` for a job that has none."""
     return {
         job_id: Answer("unknown") if payload is None else Answer.from_meta(payload, job_id)
-        for job_id, payload in zip(job_ids, found, strict=True)
+        for job_id, payload in zip(job_ids, payloads, strict=True)
     }
 
 

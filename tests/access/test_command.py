@@ -27,7 +27,7 @@ def test_a_valkey_a_worker_and_a_producer_work_with_the_files_of_nameshot_acl(tm
     durable = "--appendonly yes --maxmemory-policy noeviction"
     assert done.out == f"valkey-server --aclfile {access / 'users.acl'} {durable}\n"
     passwords = [settings_in(file)["NAMESHOT_BROKER_URL"].split(":")[2].split("@")[0] for file in access.glob("*.env")]
-    assert len(set(passwords)) == 3
+    assert len(set(passwords)) == 4
     assert not any(password in (access / "users.acl").read_text() for password in passwords)
     assert {stat.S_IMODE(file.stat().st_mode) for file in access.glob("*.env")} == {0o600}
 

@@ -1,6 +1,7 @@
 """What the roles of a shared Redis forbid; all other tests run in these roles and show what they permit."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,16 @@ from celery import Celery
 from celery.exceptions import TimeoutError as CeleryTimeout
 
 from producer import AsyncClient, BrokerUnavailable, Client, ResultTimeout
-from producer.broker.access import RoleName, roles
-from producer.contract.names import rung_name
+from producer.broker.access import ROLE_NAMES, RoleName, roles
+from producer.contract.names import record_key, rung_name
 from tests.acceptance.origin import Origin
 from tests.cli.command import Home
+from tests.client.stock_worker import StockWorker, result_for
 from tests.delivery.conftest import StartWorker
 from tests.delivery.hands import KEYS, give_up
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
+from tests.web.serving import JOB, serving
 from worker.delivery.scripts import HAND_ON
 from worker.delivery.upkeep import Upkeep
 from worker.delivery.upkeep_scripts import UPDATE_LEASE
@@ -24,7 +27,7 @@ from worker.delivery.upkeep_scripts import UPDATE_LEASE
 LABELS = ["fox", "owl"]
 URL = "http://example.com/owl.png"
 TIMEOUT_S = 60
-ROLES: tuple[RoleName, ...] = ("producer", "worker", "observer")
+ROLES = ROLE_NAMES
 
 
 def as_role(valkey: ValkeyServer, role: RoleName, database: int = 0) -> redis.Redis:
@@ -195,6 +198,48 @@ def test_the_observer_s_role_permits_no_command_that_observers_do_not_use(
         client.job("somebodys").result(timeout=0.1)
 
     assert trace.unused("observer") == set()
+
+
+@pytest.mark.usefixtures("a_worker_that_lives")
+def test_the_web_role_permits_no_command_that_the_http_api_does_not_use(
+    own_valkey: ValkeyServer, trace: Trace, tmp_path: Path
+) -> None:
+    worker = StockWorker(own_valkey)
+    settings = {"NAMESHOT_WEB_RATE": "1000/60", "NAMESHOT_WEB_MAX_WAITING": "2", "NAMESHOT_MAX_QUEUE": "3"}
+    with serving(own_valkey, tmp_path / "log", **settings) as server, own_valkey.connect() as broker:
+        trace.begin()
+        first, again = (server.submit(headers={"Idempotency-Key": "first"}, job={"expires_in": 60}) for _ in range(2))
+        server.get(f"/v1/jobs/{first}", headers={"Prefer": "wait=1"})
+        server.post(f"/v1/jobs/{again}/cancel")
+        assert server.delete(f"/v1/jobs/{again}").status_code == 204
+        jobs = [server.submit(headers={"Idempotency-Key": str(number)}) for number in range(2)]
+        worker.take()
+        worker.take()
+        worker.fail(jobs[0], ValueError())
+        server.submit()  # after those that have an answer were taken out of the set
+        assert server.get("/v1/queues").json()["workers"] == 1
+        assert server.get("/v1/jobs/somebodys").status_code == 200
+        for number in range(3):
+            broker.lpush("nameshot.default", f"message {number}")
+        broker.set("nameshot.default:taken", "0")
+        worker.succeed(jobs[1], result_for(LABELS))
+        assert server.post("/v1/jobs", JOB).json()["code"] == "queue_full"
+        lost = server.submit(headers={"Idempotency-Key": "lost"}, job={"queue": "bulk"})
+        broker.delete("nameshot.bulk", "nameshot.default")
+        make_old(own_valkey, lost)
+        other = {"queue": "bulk", "top_k": 1}
+        assert server.submit(headers={"Idempotency-Key": "lost"}, job=other) == lost
+    worker.close()
+
+    assert trace.unused("web") == set()
+
+
+def make_old(valkey: ValkeyServer, job_id: str) -> None:
+    """Date a record of the HTTP API back, as if its request had ended long ago."""
+    with valkey.connect(1) as results:
+        stored = results.get(record_key("nameshot", job_id))
+        assert isinstance(stored, bytes)
+        results.set(record_key("nameshot", job_id), json.dumps({**json.loads(stored), "created": 0}), keepttl=True)
 
 
 def test_the_worker_s_role_permits_no_command_that_workers_do_not_use(

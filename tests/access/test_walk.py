@@ -8,16 +8,27 @@ import pytest
 import redis
 
 from producer import Client
-from producer.broker.access import RoleName
-from producer.contract.names import answer_key, claim_key, forget_key, forgotten_key, place_key
+from producer.broker.access import ROLE_NAMES, RoleName
+from producer.contract.names import (
+    answer_key,
+    claim_key,
+    forget_key,
+    forgotten_key,
+    open_key,
+    place_key,
+    rate_key,
+    record_key,
+)
 from tests.acceptance.origin import Origin
 from tests.access.walk import CANARY, FOREIGN, KEYS, MESSAGES, TYPES, is_permitted, steps
 from tests.delivery.conftest import StartWorker
 from tests.valkey_server import ValkeyServer
 
-ROLES: tuple[RoleName, ...] = ("producer", "worker", "observer")
+ROLES = ROLE_NAMES
 #: The keys that a producer may write freely.
 ITS_OWN = (claim_key("nameshot", "a-job"), place_key("nameshot", "a-job"), answer_key("a-job"), forgotten_key("a-job"))
+
+RECORDS = {record_key("nameshot", "a-job"), open_key("nameshot", "a-key"), rate_key("nameshot", "a-key")}
 
 
 def as_role(valkey: ValkeyServer, role: RoleName) -> redis.Redis:
@@ -40,8 +51,8 @@ def dump(operator: redis.Redis, key: str) -> object:
     return kind, read[kind](), operator.ttl(key) >= 0
 
 
-@pytest.mark.parametrize("role", ["producer", "observer"])
-def test_producers_and_observers_can_read_no_message(valkey: ValkeyServer, role: RoleName) -> None:
+@pytest.mark.parametrize("role", ["producer", "observer", "web"])
+def test_programs_without_the_worker_s_role_can_read_no_message(valkey: ValkeyServer, role: RoleName) -> None:
     with valkey.connect() as operator, as_role(valkey, role) as connection:
         for key in MESSAGES:
             for make in TYPES.values():
@@ -78,9 +89,12 @@ def test_an_observer_changes_nothing(valkey: ValkeyServer) -> None:
                 assert dump(operator, key) == before, key
 
 
-def test_a_producer_can_only_append_except_to_its_claims_and_answers(valkey: ValkeyServer) -> None:
-    with valkey.connect() as operator, as_role(valkey, "producer") as connection:
-        for key in set(KEYS) - set(ITS_OWN):
+@pytest.mark.parametrize("role", ["producer", "web"])
+def test_programs_that_send_jobs_can_only_append_except_to_their_claims_answers_and_records(
+    valkey: ValkeyServer, role: RoleName
+) -> None:
+    with valkey.connect() as operator, as_role(valkey, role) as connection:
+        for key in set(KEYS) - set(ITS_OWN) - (RECORDS if role == "web" else set()):
             for kind, make in TYPES.items():
                 for command in steps(key):
                     operator.delete(key)

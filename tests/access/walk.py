@@ -21,9 +21,12 @@ from producer.contract.names import (
     lease_key,
     looker_key,
     mixed_key,
+    open_key,
     place_key,
     postponed_key,
     queue_name,
+    rate_key,
+    record_key,
     rung_name,
     step_names,
     suspects_key,
@@ -68,6 +71,9 @@ KEYS: Final = (
     looker_key(PREFIX),
     upkeep_key(PREFIX),
     dead_letters_key(PREFIX),
+    record_key(PREFIX, "a-job"),
+    open_key(PREFIX, "a-key"),
+    rate_key(PREFIX, "a-key"),
 )
 
 #: Functions that store a value of each type under a key.

@@ -11,12 +11,15 @@ from producer.errors import BrokerUnavailable, NameshotError
 from tests.cli.command import NAMESHOT, Home
 
 COMMANDS = (
-    *("demo", "up", "env", "worker", "classify", "submit", "bulk", "evaluate", "compare", "verify"),
-    *("status", "result", "wait", "cancel", "forget", "purge", "doctor", "acl", "dead-letters"),
+    *("demo", "up", "env", "worker", "serve", "classify", "submit", "bulk", "evaluate", "compare", "verify"),
+    *("status", "result", "wait", "cancel", "forget", "purge", "doctor", "acl", "dead-letters", "keys"),
 )
 
 #: Modules that a command must not load to print its help.
-HEAVY = ("celery", "kombu", "redis", "torch", "transformers", "PIL", "pydantic_settings", "worker")
+HEAVY = (
+    *("celery", "kombu", "redis", "torch", "transformers", "PIL", "pydantic_settings", "worker"),
+    *("fastapi", "starlette", "uvicorn", "prometheus_client"),
+)
 
 
 def test_help_lists_every_command(home: Home) -> None:

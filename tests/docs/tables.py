@@ -2,8 +2,9 @@
 
 The tables of settings, errors and client methods come from the code; the figures from files that ``make bench`` and
 ``python -m checkpoint.evaluate`` wrote. `tests.docs.scaling_tables` holds those of docs/scaling.md,
-`tests.docs.adaptive_table` those of benchmarks/README.md, `tests.docs.client_table` those of docs/client.md, and
-`tests.docs.operations_tables` those of docs/operations.md. `tests.docs.parts_drawing` draws CONTRIBUTING.md's parts.
+`tests.docs.adaptive_table` those of benchmarks/README.md, `tests.docs.client_table` those of docs/client.md,
+`tests.docs.operations_tables` those of docs/operations.md, and `tests.docs.problems_table` that of docs/http-api.md.
+`tests.docs.parts_drawing` draws CONTRIBUTING.md's parts.
 """
 
 import json
@@ -15,12 +16,14 @@ from benchmarks import table as benchmark
 from benchmarks.report import best_peer
 from producer.errors import ERROR_CODES
 from producer.settings import PREFIX, ProducerSettings
+from producer.web.settings import WebSettings
 from tests.docs import (
     adaptive_table,
     client_table,
     decoder_isolation_table,
     operations_tables,
     parts_drawing,
+    problems_table,
     reducing_gap_table,
     scaling_tables,
 )
@@ -34,23 +37,30 @@ BENCHMARK = ROOT / "benchmarks" / "results" / "table.json"
 #: The settings that both sides can read and only one side uses.
 USED_BY_ONE: Mapping[str, str] = {
     "max_queue": "client",  # a worker requeues what it holds, however many messages wait
-    "log_level": "worker",  # an application configures its own logging; commands print
-    "log_format": "worker",
 }
+#: An application configures its own logging, and other commands print.
+OF_PROGRAMS_THAT_LOG = {"log_level", "log_format"}
 EVALUATION = ROOT / "worker" / "bundled" / "emoji-clip" / "evaluation.json"
 
 
 def environment() -> str:
     """Return one row per setting: the variable, its default, the side that uses it, and its meaning."""
     rows = ["| variable | default | used by | meaning |", "| --- | --- | --- | --- |"]
-    for name, field in WorkerSettings.model_fields.items():
+    of_the_front = {
+        name: field for name, field in WebSettings.model_fields.items() if name not in ProducerSettings.model_fields
+    }
+    for name, field in (WorkerSettings.model_fields | of_the_front).items():
         default = "–" if field.default in (None, "") else f"`{field.default}`"
         rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {used_by(name)} | {field.description} |")
     return "\n".join(rows)
 
 
 def used_by(name: str) -> str:
-    """Return whether clients, workers or both use a setting."""
+    """Return which programs use a setting."""
+    if name in OF_PROGRAMS_THAT_LOG:
+        return "worker, `serve`"
+    if name in WebSettings.model_fields and name not in ProducerSettings.model_fields:
+        return "`serve`"
     return "worker" if name not in ProducerSettings.model_fields else USED_BY_ONE.get(name, "both")
 
 
@@ -107,6 +117,7 @@ PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     DOCS / "client.md": client_table.TABLES,
     DOCS / "settings.md": {"environment": environment},
     DOCS / "errors.md": {"errors": errors},
+    DOCS / "http-api.md": problems_table.TABLES,
     DOCS / "how-it-works.md": {"checkpoint": checkpoint},
     BENCHMARKS: {
         "rates": partial(bench, 0),

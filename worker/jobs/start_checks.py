@@ -127,6 +127,10 @@ def _name_of(pool: Any) -> str:
     return name if package == "celery.concurrency" else f"{pool.__module__}:{pool.__qualname__}"
 
 
+#: One file may hold the settings of all programs. Those whose names begin like this concern only the HTTP API.
+OF_THE_HTTP_API: Final = f"{PREFIX}WEB"
+
+
 def warn_of_unread(environment: Mapping[str, str], settings: Collection[str], broker: Endpoint) -> None:
     """Log a warning for variables without effect: mistyped settings, and those with which Celery chooses its servers.
 
@@ -135,7 +139,8 @@ def warn_of_unread(environment: Mapping[str, str], settings: Collection[str], br
     Args:
         settings: the names of the variables of all settings.
     """
-    for name in sorted(name for name in environment if name.startswith(PREFIX) and name not in settings):
+    ours = (name for name in environment if name.startswith(PREFIX) and not name.startswith(OF_THE_HTTP_API))
+    for name in sorted(name for name in ours if name not in settings):
         for meant in get_close_matches(name, settings, n=1, cutoff=LIKENESS):
             logger.warning("%s is not a setting, and is not read; did you mean %s?", name, meant)
     if unread := next(filter(environment.get, CELERYS_VARIABLES), None):
