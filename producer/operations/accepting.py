@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from producer.errors import JobConflict, NameshotError, QueueFull
 from producer.messages.submission import Submission
 from producer.operations.exchanges import Operation
-from producer.operations.records import STALE_MS, Begun, abandon, begin, close_answered, look
+from producer.operations.open_jobs import close_answered
+from producer.operations.records import STALE_MS, Begun, abandon, begin, look
 from producer.operations.submitting import submit
 
 

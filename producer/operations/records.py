@@ -8,7 +8,7 @@ whichever program reads the answer first shortens the record's life to that of t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Self
 
@@ -92,8 +92,6 @@ return kept
 
 #: A record of this age belongs to no request that is still under way, since none waits this long for Redis.
 STALE_MS: Final = 10_000
-#: The number of an owner's oldest open jobs that are looked up when the owner has as many as it may have.
-LOOKED_UP: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,29 +231,3 @@ def _settle(prefix: str, records: Mapping[str, JobRecord | None]) -> Operation[d
     ]
     kept = yield Call("results", ("EVAL", _SETTLE, len(keys), *keys, *records))
     return {job_id: int(until_ms) or None for job_id, until_ms in zip(records, kept, strict=True)}
-
-
-def close_answered(prefix: str, owner: str, *, before_ms: int, result_ttl_s: int) -> Operation[None]:
-    """Take out of the set of an owner's open jobs the oldest that have an answer, or that do not exist any more.
-
-    Args:
-        before_ms: a job that was begun since then may not be queued yet, so it counts although it does not exist.
-    """
-    key = open_key(prefix, owner)
-    oldest = yield Call("results", ("ZRANGE", key, 0, LOOKED_UP - 1, "WITHSCORES"))
-    begun_ms = {bytes(job_id).decode(): float(score) for job_id, score in _pairs(oldest)}
-    seen = yield from look(prefix, list(begun_ms), result_ttl_s=result_ttl_s)
-    gone = [
-        job_id
-        for job_id, its in seen.items()
-        if its.answer.is_settled or (its.answer.state == "unknown" and begun_ms[job_id] < before_ms)
-    ]
-    if gone:
-        yield Call("results", ("ZREM", key, *gone))
-
-
-def _pairs(reply: Sequence[object]) -> Iterable[tuple[bytes, str | bytes | float]]:
-    """Return the members of a sorted set with their scores, in whichever form redis-py has put them."""
-    if reply and isinstance(reply[0], list | tuple):
-        return [(pair[0], pair[1]) for pair in reply]  # type: ignore[index]  # checked for the first of them
-    return list(zip(reply[::2], reply[1::2], strict=True))  # type: ignore[arg-type]  # alternating, as Redis sends them

@@ -181,6 +181,7 @@ def test_streams_that_are_torn_leave_nothing(server: Server, valkey: ValkeyServe
     eventually(lambda: "nameshot_http_streams 0.0" in server.get("/metrics").text)
 
 
+@pytest.mark.thorough
 def test_a_stream_is_silent_for_no_longer_than_a_proxy_endures(server: Server, worker: StockWorker) -> None:
     job_id = server.submit()
     worker.take()

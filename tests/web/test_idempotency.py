@@ -103,6 +103,7 @@ def test_a_key_that_met_a_full_queue_is_free_for_any_body(valkey: ValkeyServer, 
         assert server.submit(headers=key(), job={"candidate_labels": ["owl"]}).startswith("k_")
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_a_request_whose_server_is_killed_is_repeated_without_a_second_job(
     valkey: ValkeyServer, tmp_path: Path
