@@ -1,7 +1,7 @@
 """The jobs of an API key that may have no answer yet, of which a key may have only so many.
 
-Nothing removes a job from the set when a worker answers it: every program that reads the answer does, and this operation
-when the set is full. So a key may be refused too late, but never for ever.
+A worker that answers a job does not remove it from the set. Every program that reads the answer does, and so does this
+operation once the set is full.
 """
 
 from __future__ import annotations
