@@ -11,7 +11,7 @@ from producer.errors import BrokerUnavailable
 from producer.operations.answers import ANY_LIFE, Answer
 from producer.operations.exchanges import Call, Operation, Together
 from producer.operations.traces import LOST, JobTraces
-from producer.operations.whereabouts import locate, locate_missing
+from producer.operations.whereabouts import Snapshot, locate, locate_missing
 
 #: Records that jobs are lost, except those whose ids have since been freed or submitted again.
 #: KEYS: the claim key and the place key of each job. ARGV: for each job the values of both as the caller read them,
@@ -110,7 +110,7 @@ def examine_unanswered(prefix: str, answers: dict[str, Answer]) -> Operation[dic
             traces, ahead = snapshot.traces[job_id], snapshot.ahead(job_id)
             if job_id in freed:
                 found[job_id] = Standing(Answer("unknown"))
-            elif (traces.is_held or ahead is not None) and snapshot.is_expired(job_id):
+            elif _has_expired(answers[job_id], snapshot, job_id):
                 # A worker will store this answer when it takes the message, but perhaps no worker runs.
                 found[job_id] = Standing(Answer.of_expired(job_id), traces)
             elif traces.is_held:
@@ -126,6 +126,15 @@ def examine_unanswered(prefix: str, answers: dict[str, Answer]) -> Operation[dic
             lives = {job_id: snapshot.traces[job_id].life for job_id in missing}
             found |= yield from _examine_missing(prefix, lives, answers)
     return {job_id: found[job_id] for job_id in answers}
+
+
+def _has_expired(answer: Answer, snapshot: Snapshot, job_id: str) -> bool:
+    """Return whether a job expired before any worker began it.
+
+    A worker that was cut off from Redis, so that another requeued its job, may still answer the job that it began.
+    """
+    waits = snapshot.traces[job_id].is_held or snapshot.ahead(job_id) is not None
+    return answer.state != "running" and waits and snapshot.is_expired(job_id)
 
 
 def _freed(traces: Mapping[str, JobTraces], answers: Mapping[str, Answer]) -> Operation[set[str]]:

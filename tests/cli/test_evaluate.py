@@ -1,6 +1,7 @@
 """`nameshot evaluate` measures how often a model is right about pictures whose labels are known."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -107,6 +108,23 @@ def test_pictures_outside_the_labels_folders_are_reported_as_left_out(up: Runnin
 
     assert done.status == 0
     assert f"nameshot: left out 2 pictures that lie in no label's folder of {labelled}: a.png, b.JPG.\n" in done.err
+
+
+def test_files_in_the_labels_folders_that_are_not_named_like_pictures_are_reported_as_left_out(
+    up: Running, labelled: Path
+) -> None:
+    owl = next((labelled / "owl").iterdir())
+    shutil.copy(owl, labelled / "owl" / "photo.jfif")
+    shutil.copy(owl, labelled / "owl" / "IMG_1")
+    for name in ("drawing.svg", "scan.tiff", ".DS_Store", "._owl.png"):
+        (labelled / "owl" / name).write_bytes(b"")
+    (labelled / "car" / "notes.txt").unlink()
+
+    done = up.home.run("evaluate", labelled)
+
+    assert "5 pictures, 3 labels" in done.out
+    names = "owl/drawing.svg, owl/scan.tiff"
+    assert f"nameshot: left out 2 files whose name does not end as that of a picture: {names}.\n" in done.err
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_any_picture_is_sent(home: Home) -> None:

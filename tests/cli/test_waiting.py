@@ -76,7 +76,7 @@ def test_wait_ends_when_the_answer_comes(with_valkey: Home, valkey: ValkeyServer
 def test_wait_says_if_no_worker_runs_and_ctrl_c_does_not_cancel_the_job(with_valkey: Home) -> None:
     with_valkey.run("submit", URL, "-l", "fox", "--id", "an-id")
     with with_valkey.start("wait", "an-id") as running:
-        running.wait_for("nameshot: no worker takes jobs, so this command waits")
+        running.wait_for("nameshot: no worker takes jobs from the queue, so this command waits")
 
         running.send(signal.SIGINT)
 

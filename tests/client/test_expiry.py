@@ -92,6 +92,24 @@ def test_a_job_that_a_worker_requeued_or_postponed_expires_too(
     assert job.status() == "queued"
 
 
+def test_a_job_that_a_worker_began_does_not_expire_when_another_requeues_it(
+    client: Client, worker: StockWorker, broker: redis.Redis
+) -> None:
+    """The first worker may only be cut off from Redis, and answer the job later."""
+    job = client.submit(URL, LABELS, expires_in=1)
+    raw = broker.lindex(QUEUE, -1)
+    assert isinstance(raw, bytes)
+    worker.take()
+    worker.start(job.id)
+    requeue(broker, job.id, raw)
+    waiting = client.submit(URL, LABELS, expires_in=1)
+
+    eventually(lambda: waiting.status() == "expired")
+    assert job.status() == "queued"
+    worker.succeed(job.id, result_for(LABELS))
+    assert job.status() == "succeeded"
+
+
 def test_an_expired_job_can_be_forgotten_and_sent_again(client: Client) -> None:
     job = client.submit(URL, LABELS, job_id="order-17", expires_in=0.01)
     eventually(lambda: job.status() == "expired")

@@ -183,8 +183,8 @@ def test_an_image_or_prompt_that_the_model_cannot_process_fails_alone_as_in_one_
     assert asked[0].result(TIMEOUT_S).output.ndim == 1
     with pytest.raises(JobFailed) as failure:
         asked[1].result(TIMEOUT_S)
-    assert failure.value.args == ("model_error", "the model could not process this image.", False)
-    with pytest.raises(JobFailed, match="the model could not process a label"):
+    assert failure.value.args == ("model_error", "the model could not process this image: no.", False)
+    with pytest.raises(JobFailed, match="the model could not process a label: a prompt has"):
         front.embed_prompt("far too long " * 300).result(TIMEOUT_S)
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from producer.errors import InvalidJob
 from tests.model import tokenizers_made_here as tokenizers
 from tests.model.checkpoints import widen
 from worker.model import load_model
 from worker.model.interface import ModelError, ModelLoadError
 from worker.model.refusals import quiet
+from worker.trial.scoring import Scorer
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 SIDE = {"height": 32, "width": 32}
@@ -126,3 +128,20 @@ def test_a_tower_without_a_pooled_vector_is_refused(tokenizer: Any, tmp_path: Pa
     folder = make(tmp_path / "electra", "Electra", {}, tokenizer)
     with pytest.raises(ModelLoadError, match=r"the text tower of .*pooler_output"):
         load_model(str(folder), device="cpu")
+
+
+def test_a_tokenizer_with_tokens_that_the_model_lacks_is_reported_when_the_model_is_loaded(
+    tokenizer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make(tmp_path / "bert", "Bert", {}, tokenizer)
+    tokenizer.add_tokens(["sku123"])
+    tokenizer.save_pretrained(folder)
+
+    model = load_model(str(folder), device="cpu")
+
+    assert "has 1 tokens without an embedding in the model (first 'sku123')" in caplog.text
+    assert np.isfinite(model.embed_texts(["owl"])).all()
+    with pytest.raises(ModelError, match="not in the model's vocabulary"):
+        model.embed_texts(["sku123"])
+    with pytest.raises(InvalidJob, match="cannot process one of the labels: the tokenizer produces a token"):
+        Scorer(model, ["owl", "sku123"], ["{}"])

@@ -29,6 +29,9 @@ START_TIMEOUT_S: Final = 60.0
 #: The pause after a failed start doubles from the first to the second bound, so that a machine without free memory has
 #: few starts.
 BACK_OFF_S: Final = (0.1, 5.0)
+#: If the pool has had no process for this long, an image whose start of one fails does not wait for another try. Its
+#: clock is the only one that runs, so otherwise the images behind it would each wait for their whole time.
+WITHOUT_PROCESS_S: Final = 10.0
 #: A process that has closed its socket ends within milliseconds; the pool waits this long for its exit status.
 DYING_S: Final = 1.0
 
@@ -51,6 +54,8 @@ class DecoderPool:
         self._all = set[DecoderProcess]()
         self._lock = threading.Lock()
         self._back_off_s = 0.0
+        #: Since when starts have failed while no process lives, by ``time.monotonic()``.
+        self._without_since_s: float | None = None
         self._closed = False
         # One thread that lives as long as the worker starts all processes, because Linux kills them with that thread.
         self._starter = ThreadPoolExecutor(1, "decoder-starter")
@@ -143,7 +148,10 @@ class DecoderPool:
                     self._forget(process)
 
     def _idle_or_started(self, scope: CancelScope) -> DecoderProcess:
-        """Return an idle process, or start one; after a failed start, try both again until the scope ends."""
+        """Return an idle process, or start one; after a failed start, try both again until the scope ends.
+
+        Once the pool has had no process for `WITHOUT_PROCESS_S`, one failed start is enough.
+        """
         while not scope.is_over and not self._closed:
             with suppress(IndexError):
                 while True:
@@ -157,9 +165,21 @@ class DecoderPool:
                 least_s, most_s = BACK_OFF_S
                 self._back_off_s = min(most_s, max(least_s, 2 * self._back_off_s))
                 logger.warning("a decoder process did not start: %s", error or type(error).__name__)
+                if self._has_long_been_without():
+                    break
                 scope.sleep(self._back_off_s)
         scope.check()
-        raise JobFailed("deadline_exceeded", "no decoder process could be started within the job's time.")
+        raise JobFailed("deadline_exceeded", "no decoder process could be started.")
+
+    def _has_long_been_without(self) -> bool:
+        """Return, after a failed start, whether no process has lived for `WITHOUT_PROCESS_S`."""
+        with self._lock:
+            if self._all:
+                self._without_since_s = None
+                return False
+            now_s = time.monotonic()
+            self._without_since_s = self._without_since_s or now_s
+            return now_s - self._without_since_s >= WITHOUT_PROCESS_S
 
     def _started(self, scope: CancelScope) -> DecoderProcess:
         process = self._starter.submit(DecoderProcess, self.options).result()
@@ -173,6 +193,7 @@ class DecoderPool:
             self._forget(process)
             raise
         self._back_off_s = 0.0
+        self._without_since_s = None
         return process
 
     def _forget(self, process: DecoderProcess, grace_s: float = 0.0) -> int:

@@ -46,7 +46,9 @@ def failure_of(error: BaseException, subject: str) -> JobFailed:
         return JobFailed("out_of_memory", f"the device ran out of memory even with {subject} alone in a batch.")
     cause = error.__cause__ or error
     logger.error("the model failed on %s with %s at %s", subject, type(cause).__name__, place_of(cause))
-    return JobFailed("model_error", f"the model could not process {subject}.")
+    # The text of such an error is this project's own, and holds neither a label nor a URL.
+    reason = f": {error}" if type(error) is ModelError else ""
+    return JobFailed("model_error", f"the model could not process {subject}{reason}.")
 
 
 def result_within(future: Future[T], scope: CancelScope, too_late: str = TOO_LATE) -> T:

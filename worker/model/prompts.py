@@ -82,7 +82,7 @@ class Prompts:
 
     def _refuse_unknown_tokens(self, tokenized: Mapping[str, list[list[int]]]) -> None:
         if max(max(row) for row in tokenized["input_ids"]) >= self._vocabulary:
-            raise ModelError("the tokenizer produces a token outside the model's vocabulary")
+            raise ModelError("the tokenizer produces a token that is not in the model's vocabulary")
 
     def _tokenize(self, prompts: Sequence[str]) -> Mapping[str, list[list[int]]]:
         with self._lock:

@@ -8,6 +8,7 @@ error. On a GPU, such a position would make every later call of the process fail
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ import torch
 from worker.model.families import Family, Network
 from worker.model.interface import Float32, ModelLoadError
 from worker.model.prompts import Prompts, Tokens
+
+logger = logging.getLogger(__name__)
 
 #: No prompt is longer than this, even if the tower's configuration states a higher limit or none. In most languages the
 #: longest permitted label in its template has fewer tokens.
@@ -61,6 +64,14 @@ def measured_prompts(
             unit: Float32 = (vectors / vectors.norm(dim=-1, keepdim=True)).numpy()
         return unit
 
+    if unknown := sorted(token for token, row in tokenizer.get_vocab().items() if row >= text_config.vocab_size):
+        logger.warning(
+            "the tokenizer of %s has %d tokens without an embedding in the model (first %r): labels with such a token "
+            "fail; a tokenizer with added tokens needs a model whose embeddings were resized to it",
+            model,
+            len(unknown),
+            unknown[0],
+        )
     longest = _longest(embed, prompts(most, None), most)
     measured = prompts(longest, None if family.pad_to is None else longest)
     _refuse_dependence_on_padding(model, embed, measured, dtype)

@@ -14,7 +14,7 @@ from producer.contract.labels import fill
 from producer.errors import InvalidJob, JobFailed, UsageError
 from worker.decoding.images import open_image
 from worker.embeddings.reading import mean_of
-from worker.model.interface import Model
+from worker.model.interface import Model, ModelError
 from worker.ranking import scores
 
 #: This many prompts are embedded at once.
@@ -39,7 +39,7 @@ class Scorer:
     """A model and the candidate labels that it scores pictures against.
 
     Raises:
-        InvalidJob: a label inside its template has more tokens than the model reads.
+        InvalidJob: a label inside its template has more tokens than the model reads, or a token that it does not know.
     """
 
     def __init__(self, model: Model, labels: Sequence[str], templates: Sequence[str]) -> None:
@@ -60,6 +60,9 @@ def _label_vectors(model: Model, labels: Sequence[str], templates: Sequence[str]
             raise InvalidJob(
                 f"{prompt!r} has {tokens} tokens, but {model.name} reads only {model.max_tokens}; shorten the label."
             )
-    parts = [model.embed_texts(prompts[start : start + PROMPTS]) for start in range(0, len(prompts), PROMPTS)]
+    try:
+        parts = [model.embed_texts(prompts[start : start + PROMPTS]) for start in range(0, len(prompts), PROMPTS)]
+    except ModelError as error:
+        raise InvalidJob(f"{model.name} cannot process one of the labels: {error}.") from None
     each = np.concatenate(parts).reshape(len(templates), len(labels), -1)
     return np.stack([mean_of(list(of_label)) for of_label in each.swapaxes(0, 1)])

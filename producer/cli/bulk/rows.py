@@ -20,7 +20,7 @@ Format = Literal["auto", "text", "csv", "tsv", "jsonl", "parquet"]
 #: The column or key with the image usually has one of these names, which are tried in this order.
 IMAGE_NAMES: Final = ("image", "image_url", "url", "uri", "link", "href", "src")
 #: Endings of the names of pictures that a worker decodes.
-ENDINGS: Final = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".heic", ".heif"))
+ENDINGS: Final = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".avif", ".heic", ".heif"))
 #: The column or key whose value the output repeats.
 ID_NAME: Final = "id"
 #: The delimiters of tables that are called CSV, the most usual one first.

@@ -51,7 +51,7 @@ def evaluate(
     The candidate labels are those of the pictures; -l and --labels-file add others. In a folder's name, an underscore
     stands for a space. Exits with status 1 if an image failed.
     """
-    from producer.cli.evaluate.examples import read_examples, strays_in
+    from producer.cli.evaluate.examples import others_in, read_examples, strays_in
 
     examples = read_examples(source)
     labels = list(dict.fromkeys([*(each.label for each in examples), *options.labels_of(label, labels_file)]))
@@ -62,10 +62,12 @@ def evaluate(
             "with -l."
         )
     if strays := strays_in(source):
-        names = ", ".join(printable(path.name) for path in strays[:_MOST_NAMED]) + ("…" if strays[_MOST_NAMED:] else "")
-        left_out = output.counted(len(strays), "picture")
         lie = "lies" if len(strays) == 1 else "lie"
-        output.notice(f"nameshot: left out {left_out} that {lie} in no label's folder of {source}: {names}.")
+        left_out = f"{output.counted(len(strays), 'picture')} that {lie} in no label's folder of {source}"
+        output.notice(f"nameshot: left out {left_out}: {_named(strays, source)}.")
+    if others := others_in(source):
+        left_out = f"{output.counted(len(others), 'file')} whose name does not end as that of a picture"
+        output.notice(f"nameshot: left out {left_out}: {_named(others, source)}.")
     question = options.checked_question(labels, template, download_timeout=download_timeout)
     if html is not None:
         with _opened(html, "a"):  # so that a wrong path is found before the pictures are sent
@@ -78,6 +80,12 @@ def evaluate(
     else:
         _print(evaluation)
     return 1 if evaluation.failed else 0
+
+
+def _named(files: Sequence[Path], folder: Path) -> str:
+    """Return the first of these files as text, by their paths inside a folder."""
+    names = ", ".join(printable(str(path.relative_to(folder))) for path in files[:_MOST_NAMED])
+    return names + ("…" if files[_MOST_NAMED:] else "")
 
 
 def _classified(examples: Sequence[Example], labels: Sequence[str], arguments: dict[str, Any]) -> Evaluation:

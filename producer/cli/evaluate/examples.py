@@ -43,8 +43,8 @@ def read_examples(source: Path) -> list[Example]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Return the files in a folder, at any depth, whose endings are those of pictures that a worker decodes."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    """Return the files in a folder, at any depth, whose names have no ending or that of a picture that is decoded."""
+    return [path for path in _files_in(folder) if _is_named_like_picture(path)]
 
 
 def strays_in(source: Path) -> list[Path]:
@@ -54,8 +54,27 @@ def strays_in(source: Path) -> list[Path]:
     return sorted(path for path in source.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
 
 
+def others_in(source: Path) -> list[Path]:
+    """Return the files in the labels' folders that are left out because their endings are not those of pictures."""
+    if not source.is_dir():
+        return []
+    return [path for folder in _labelled(source) for path in _files_in(folder) if not _is_named_like_picture(path)]
+
+
+def _labelled(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _is_named_like_picture(path: Path) -> bool:
+    return not path.suffix or path.suffix.lower() in ENDINGS
+
+
 def _of_folder(folder: Path) -> Iterator[Example]:
-    for labelled in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for labelled in _labelled(folder):
         label = labelled.name.replace("_", " ")
         for path in pictures_in(labelled):
             yield Example(str(path), label)
