@@ -15,10 +15,10 @@ from PIL import Image
 
 from benchmarks.scaling.device import Device
 from tests.chaos.null_model import SIDE_PIXELS, NullModel
-from worker import service
+from worker import downloads
 from worker.celery import app
-from worker.fetch import Fetcher
 from worker.fetch.files import File
+from worker.fetch.uploads import Fetchers
 from worker.model.geometry import Geometry
 from worker.model.interface import Prepared
 
@@ -35,7 +35,7 @@ class ClipSized(NullModel):
         return super().prepare(Image.fromarray(GEOMETRY.apply(image)))
 
 
-class ReadyPictures(Fetcher):
+class ReadyPictures(Fetchers):
     """A fetcher that returns a picture from memory."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -58,5 +58,5 @@ def _load(_model: str, **_: Any) -> NullModel:
 
 
 if os.environ.get("SCALING_PICTURES") == "ready":
-    service.Fetcher = ReadyPictures  # type: ignore[attr-defined]  # `service.build` has no parameter for this
+    downloads.Fetchers = ReadyPictures  # type: ignore[attr-defined]  # `service.build` has no parameter for this
 app.load_model = _load

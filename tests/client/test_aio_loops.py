@@ -27,10 +27,12 @@ async def classify(client: AsyncClient, worker: StockWorker) -> str:
 
 def test_one_client_works_in_two_calls_of_asyncio_run(valkey: ValkeyServer, worker: StockWorker) -> None:
     client = AsyncClient(valkey.broker_url, valkey.result_backend)
+    gc.collect()  # clients of earlier tests may be left
+    others = connections(valkey)
 
     for _ in range(3):
         assert asyncio.run(classify(client, worker)) == "fox"
-        eventually(lambda: connections(valkey) == 0)  # each loop closes its connections when it ends
+        eventually(lambda: connections(valkey) <= others)  # each loop closes its connections when it ends
 
 
 def test_one_client_works_in_the_loops_of_two_threads_at_once(valkey: ValkeyServer, worker: StockWorker) -> None:

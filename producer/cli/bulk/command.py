@@ -134,9 +134,8 @@ def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput, unde
         ):
             for outcome in outcomes:
                 answered()
-                record = under_way[outcome.index]
+                record = under_way.pop(outcome.index)
                 answers.write(record, _answer(record, outcome))
-                del under_way[outcome.index]
                 progress.advance(failed=not outcome.ok)
         progress.summary(answers)
 
