@@ -19,8 +19,8 @@ from worker.celery import app
 from worker.decoding.preparing import InProcesses, InThreads
 from worker.embeddings.label_cache import LabelCache
 from worker.engine.batch_queue import BatchQueue
-from worker.fetch import Fetcher
 from worker.fetch.files import File
+from worker.fetch.uploads import Fetchers
 from worker.jobs.results import FirstAnswerBackend
 from worker.model.dual import DualEncoder
 from worker.model.interface import Logits
@@ -30,7 +30,7 @@ __all__ = ["app"]
 CLOCK = StageClock()
 #: The functions of each stage, with the class or module in which their callers look them up.
 STAGES = (
-    ("fetch", Fetcher, "fetch"),
+    ("fetch", Fetchers, "fetch"),
     ("decode", InProcesses, "prepare"),
     ("decode", InThreads, "prepare"),
     ("digest", File, "__init__"),
