@@ -95,5 +95,5 @@ def _usage(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "nameshot"
     # Typer puts each choice of a missing argument on a line of its own.
-    message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
+    message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]  # of Typer's usage errors
     return f"{message} (`{command} --help` shows how)."

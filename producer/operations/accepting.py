@@ -65,7 +65,7 @@ def accept(prefix: str, asked: Asked, *, max_queue: int, result_ttl_s: int) -> O
         yield from abandon(prefix, job_id, asked.owner)
         raise
     except JobConflict:
-        raise KeyReused(f"job {job_id} was made of another body") from None
+        raise _reused(asked) from None
     if is_new and begun.outcome == "found" and begun.record and begun.record.created_ms < begun.now_ms - STALE_MS:
         # The job of the earlier request was lost, so this is another one.
         yield from _begin(prefix, asked, instead_of=begun.record.stored)
@@ -80,13 +80,13 @@ def _take_over(prefix: str, asked: Asked, begun: Begun, result_ttl_s: int) -> Op
     if record is not None and record.body == asked.body:
         return begun
     if record is None or record.created_ms >= begun.now_ms - STALE_MS:
-        raise KeyReused(f"job {asked.submission.job_id} was made of another body")
+        raise _reused(asked)
     seen = yield from look(prefix, [asked.submission.job_id], result_ttl_s=result_ttl_s)
     if not seen[asked.submission.job_id].standing.is_lost:
-        raise KeyReused(f"job {asked.submission.job_id} was made of another body")
+        raise _reused(asked)
     begun = yield from _begin(prefix, asked, instead_of=record.stored)
     if begun.record is not None and begun.record.body != asked.body:
-        raise KeyReused(f"job {asked.submission.job_id} was made of another body")
+        raise _reused(asked)
     return begun
 
 
@@ -101,3 +101,7 @@ def _begin(prefix: str, asked: Asked, *, instead_of: bytes = b"") -> Operation[B
         max_open=asked.max_open,
         instead_of=instead_of,
     )
+
+
+def _reused(asked: Asked) -> KeyReused:
+    return KeyReused(f"job {asked.submission.job_id} was made of another body")

@@ -121,3 +121,9 @@ def is_whole(text: str) -> bool:
     """
     digits = text.removeprefix("-")
     return digits.isascii() and digits.isdigit() and len(digits) < 20
+
+
+def counter_of(value: bytes | None) -> int:
+    """Return the value of a queue's `taken_name` key; 0 if the key is missing or holds no integer."""
+    text = (value or b"").decode(errors="replace")
+    return int(text) if is_whole(text) else 0

@@ -15,7 +15,7 @@ from typing import Any
 from producer.contract import names
 from producer.contract.names import QUEUES
 from producer.operations.exchanges import Command, Operation, Together
-from producer.operations.traces import JobTraces, Location, is_stray, is_whole
+from producer.operations.traces import JobTraces, Location, counter_of, is_stray
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def _snapshot(job_ids: Sequence[str], replies: Sequence[Any]) -> Snapshot:
             for job_id, claim, place, hand in zip(job_ids, claims, places, hands, strict=True)
         },
         {
-            queue: QueuePosition(_number(taken), length + rung)
+            queue: QueuePosition(counter_of(taken), length + rung)
             for queue, taken, length, rung in zip(QUEUES, counters, lengths[::2], lengths[1::2], strict=True)
         },
         int(time[0]),
@@ -195,8 +195,3 @@ def _of_older_versions(workers: Any) -> list[str]:
     """Return the names of the workers of older versions, which do not record what they hold."""
     known = sorted(bytes(worker).decode(errors="replace") for worker in workers or ())
     return [name for name in known if not names.counts_what_it_takes(name)]
-
-
-def _number(value: bytes | None) -> int:
-    text = (value or b"").decode(errors="replace")
-    return int(text) if is_whole(text) else 0

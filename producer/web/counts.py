@@ -12,6 +12,7 @@ from producer.contract.names import QUEUES
 from producer.errors import BrokerUnavailable
 from producer.operations.backlog import Backlog, backlog
 from producer.operations.exchanges import Operation, Server, server_time_us
+from producer.web.replies import rfc3339
 from producer.web.speed import Speeds
 
 #: A server that does not reply in this time makes the process not ready.
@@ -35,7 +36,7 @@ async def counted(
         "running": found.in_hand + found.in_dead_hands,
         "workers": found.workers,
         "backlog": found.total,
-        "as_of": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z",
+        "as_of": rfc3339(datetime.now(UTC)),
     }
 
 

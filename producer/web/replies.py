@@ -1,8 +1,9 @@
-"""JSON responses."""
+"""JSON responses, and times in them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic_core import to_json
@@ -22,3 +23,8 @@ class Reply(Response):
         media_type: str | None = None,
     ) -> None:
         super().__init__(to_json(content), status, headers, media_type)
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a time in RFC 3339, in UTC and with milliseconds."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

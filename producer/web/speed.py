@@ -9,7 +9,7 @@ from typing import Final
 
 from producer.contract.names import QUEUES, Queue, queue_name, taken_name
 from producer.operations.exchanges import Call, Operation
-from producer.operations.traces import Location, is_whole
+from producer.operations.traces import Location, counter_of
 
 #: The counters are read this often.
 SAMPLE_S: Final = 1.0
@@ -20,12 +20,7 @@ WINDOW_S: Final = 30.0
 def taken(prefix: str) -> Operation[dict[Queue, int]]:
     """Return how many messages workers have taken from each queue."""
     found = yield Call("broker", ("MGET", *(taken_name(queue_name(prefix, queue)) for queue in QUEUES)))
-    return {queue: _number(value) for queue, value in zip(QUEUES, found, strict=True)}
-
-
-def _number(value: bytes | None) -> int:
-    text = (value or b"").decode(errors="replace")
-    return int(text) if is_whole(text) else 0
+    return {queue: counter_of(value) for queue, value in zip(QUEUES, found, strict=True)}
 
 
 class Speeds:

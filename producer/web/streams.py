@@ -24,6 +24,7 @@ from producer.operations.records import Seen
 from producer.web.front import WebFront
 from producer.web.keys import Caller
 from producer.web.view import find, job_object
+from producer.web.waiting import hung_up
 from producer.web.watching import JobWatch, watching
 
 #: Proxies close a connection that is silent for longer, often after a minute.
@@ -166,8 +167,7 @@ class EventStream(Response):
             yield event("position", {"id": job_id, "position": position, "estimated_wait_s": wait_s})
 
     async def _hung_up(self, watch: JobWatch) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
+        await hung_up(self._request)
         watch.wake()
 
     async def _stopped(self, watch: JobWatch) -> None:

@@ -15,6 +15,7 @@ from producer.operations.records import Seen, look
 from producer.web.front import WebFront
 from producer.web.keys import Caller
 from producer.web.problems import Problem
+from producer.web.replies import rfc3339
 
 #: What a caller does about a failure whose code it cannot know.
 _UNKNOWN_ACTION: Final = "report it"
@@ -49,7 +50,11 @@ def _is_of(caller: Caller, seen: Seen) -> bool:
 
 def job_object(front: WebFront, job_id: str, seen: Seen) -> dict[str, Any]:
     """Return the JSON object of a job."""
-    answer, record = _readable(seen.answer), seen.record
+    answer, record = seen.answer, seen.record
+    try:
+        result = _result(answer)
+    except (ValueError, LookupError, TypeError, AttributeError):  # another program stored it
+        answer, result = replace(answer, state="failed", value=None, error=MALFORMED), None
     queue = record.queue if record else None
     position = seen.standing.ahead if answer.state == "queued" and record else None
     created = None if record is None else _of_ms(record.created_ms)
@@ -66,7 +71,7 @@ def job_object(front: WebFront, job_id: str, seen: Seen) -> dict[str, Any]:
         "kept_until": _shown(None if seen.kept_until_ms is None else _of_ms(seen.kept_until_ms)),
         "position": position,
         "estimated_wait_s": front.speeds.wait_s(queue, position),
-        "result": _result(answer),
+        "result": result,
         "error": _error(answer),
         "batch": None,
         "webhook": None,
@@ -83,15 +88,6 @@ def urls_of(front: WebFront, job_id: str) -> dict[str, str]:
 def etag_of(job_id: str, answer: Answer) -> str:
     """Return the entity tag of a job's state; a new position alone changes nothing."""
     return f'"{job_id}.{ordinal(answer.state)}"'
-
-
-def _readable(answer: Answer) -> Answer:
-    """Return the answer; a result that is malformed, because another program stored it, is a failure."""
-    try:
-        _result(answer)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return replace(answer, state="failed", value=None, error=MALFORMED)
-    return answer
 
 
 def _result(answer: Answer) -> Mapping[str, Any] | None:
@@ -117,7 +113,4 @@ def _not_before(earlier: datetime | None, moment: datetime | None) -> datetime |
 
 
 def _shown(moment: datetime | None) -> str | None:
-    """Return a time in RFC 3339, in UTC and with milliseconds."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return None if moment is None else rfc3339(moment)

@@ -14,7 +14,7 @@ async def wait_for_end(front: WebFront, request: Request, job_id: str, wait_s: i
     """Return when the job has a terminal answer, after the time, or when the caller hangs up or the server ends."""
     if not wait_s or front.stopping.is_set():
         return
-    waits = [asyncio.create_task(wait) for wait in (_answered(front, job_id), _stopped(front), _hung_up(request))]
+    waits = [asyncio.create_task(wait) for wait in (_answered(front, job_id), _stopped(front), hung_up(request))]
     with front.metrics.waiting.track_inprogress():
         try:
             await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
@@ -31,6 +31,7 @@ async def _stopped(front: WebFront) -> None:
     await front.stopping.wait()
 
 
-async def _hung_up(request: Request) -> None:
+async def hung_up(request: Request) -> None:
+    """Return when the caller has closed the connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,7 +1,7 @@
 """`AnswerListener.watch` yields a job's states as it advances."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 from producer import AsyncClient
@@ -29,23 +29,30 @@ async def states_of(listener: AnswerListener, job_id: str) -> list[State]:
     return [answer.state async for answer in listener.watch(job_id)]
 
 
+async def states_while_it_runs(
+    listener: AnswerListener, worker: StockWorker, job_id: str, meanwhile: Callable[[], None] = lambda: None
+) -> list[State]:
+    """Watch a job that a worker runs; ``meanwhile`` happens while it is running."""
+    seen: list[State] = []
+    async for answer in listener.watch(job_id):
+        seen.append(answer.state)
+        if answer.state == "queued":
+            await asyncio.to_thread(worker.take)
+            await asyncio.to_thread(worker.start, job_id)
+        elif answer.state == "running":
+            await asyncio.to_thread(meanwhile)
+            await asyncio.to_thread(worker.start, job_id)
+            await asyncio.to_thread(worker.succeed, job_id, result_for(LABELS))
+    return seen
+
+
 @asynchronous
 async def test_a_watch_yields_each_state_once_and_ends_with_the_answer(
     valkey: ValkeyServer, worker: StockWorker
 ) -> None:
     async with listening(valkey) as (client, listener):
         job = await client.submit(URL, LABELS)
-        seen: list[State] = []
-        async for answer in listener.watch(job.id):
-            seen.append(answer.state)
-            if answer.state == "queued":
-                await asyncio.to_thread(worker.take)
-                await asyncio.to_thread(worker.start, job.id)
-            elif answer.state == "running":
-                await asyncio.to_thread(worker.start, job.id)
-                await asyncio.to_thread(worker.succeed, job.id, result_for(LABELS))
-
-        assert seen == ["queued", "running", "succeeded"]
+        assert await states_while_it_runs(listener, worker, job.id) == ["queued", "running", "succeeded"]
         assert await soon(lambda: subscriptions(valkey) == 0)
 
 
@@ -54,18 +61,11 @@ async def test_a_state_never_falls(valkey: ValkeyServer, worker: StockWorker) ->
     """The worker that ran the job is killed, and another runs it again."""
     async with listening(valkey) as (client, listener):
         job = await client.submit(URL, LABELS)
-        seen: list[State] = []
-        async for answer in listener.watch(job.id):
-            seen.append(answer.state)
-            if answer.state == "queued":
-                await asyncio.to_thread(worker.take)
-                await asyncio.to_thread(worker.start, job.id)
-            elif answer.state == "running":
-                await asyncio.to_thread(worker.app.backend.store_result, job.id, None, "RETRY")
-                await asyncio.to_thread(worker.start, job.id)
-                await asyncio.to_thread(worker.succeed, job.id, result_for(LABELS))
 
-        assert seen == ["queued", "running", "succeeded"]
+        def run_again() -> None:
+            worker.app.backend.store_result(job.id, None, "RETRY")
+
+        assert await states_while_it_runs(listener, worker, job.id, run_again) == ["queued", "running", "succeeded"]
 
 
 @asynchronous
